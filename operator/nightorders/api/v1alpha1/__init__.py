@@ -1,0 +1,21 @@
+"""Version v1alpha1 of the API group nightorders.dev."""
+
+from .common import ActionType, Category, ObjectRef
+from .incident import Incident, IncidentSpec, IncidentStatus, Phase, Plan
+from .ledger import Ledger, LedgerSpec
+from .policy import ClusterRemediationPolicy, RemediationPolicy
+
+__all__ = [
+    "ActionType",
+    "Category",
+    "ClusterRemediationPolicy",
+    "Incident",
+    "IncidentSpec",
+    "IncidentStatus",
+    "Ledger",
+    "LedgerSpec",
+    "ObjectRef",
+    "Phase",
+    "Plan",
+    "RemediationPolicy",
+]

@@ -1,0 +1,446 @@
+"""Incident: one thing that is wrong, and the whole record of what was done about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from ..meta import (
+    UID,
+    Column,
+    ConditionedStatus,
+    Count,
+    Level,
+    Line,
+    Model,
+    Name,
+    Names,
+    Percent,
+    Resource,
+    Sha256,
+    ShortLine,
+    Text,
+    Time,
+    Word,
+)
+from .common import ActionType, Category, ObjectRef
+
+Severity = Literal["Critical", "Warning", "Info"]
+ATOMIC = {"x-kubernetes-list-type": "atomic"}
+EvidenceId = Annotated[str, Field(max_length=8, pattern=r"^e[0-9]{1,4}$")]
+EvidenceIds = Annotated[tuple[EvidenceId, ...], Field(max_length=16)]
+Username = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Phase(StrEnum):
+    """One word for the eye; nothing decides by it."""
+
+    TRIAGE = "Triage"
+    DIAGNOSED = "Diagnosed"
+    ADVISED = "Advised"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    EXECUTING = "Executing"
+    VERIFYING = "Verifying"
+    UNDOING = "Undoing"
+    RECOVERED = "Recovered"
+    UNDONE = "Undone"
+    ESCALATED = "Escalated"
+    DISMISSED = "Dismissed"
+    STALLED = "Stalled"
+    SUSPENDED = "Suspended"
+    WAITING = "Waiting"
+
+
+class Signal(Model):
+    """What the operator was told. Only the operator's account may write it; its text is untrusted."""
+
+    source: Annotated[Literal["Detector"], Field(description="Who reported: Detector is the operator's own watch on rollouts.")]
+    name: Annotated[Word, Field(description="Name of the signal, such as RolloutStuck.")]
+    starts_at: Annotated[Time, Field(description="When the symptom was first seen, from the API's own transition times.")]
+
+
+class IncidentSpec(Model):
+    """The wish: look at this. An Incident is a question, never an order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)",
+                    "message": "spec.requestedBy is immutable",
+                },
+                {
+                    "rule": "has(self.signal) == has(oldSelf.signal) && (!has(self.signal) || self.signal == oldSelf.signal)",
+                    "message": "spec.signal is immutable",
+                },
+            ]
+        }
+    )
+
+    target: Annotated[
+        ObjectRef,
+        Field(
+            description="The object in trouble, in the Incident's own namespace. Immutable.",
+            json_schema_extra={
+                "x-kubernetes-validations": [
+                    {"rule": "self == oldSelf", "message": "spec.target is immutable: create a new Incident for another object"}
+                ]
+            },
+        ),
+    ]
+    requested_by: Annotated[
+        Username | None,
+        Field(
+            description=(
+                "Username of whoever asks; admission requires it to be the creator's own. Absent: nobody can be told apart "
+                "from the approver, so where separationOfDuties holds the plan stays at L2. Immutable."
+            )
+        ),
+    ] = None
+    severity: Annotated[Severity, Field(description="How much it hurts: Critical, Warning or Info.")] = "Warning"
+    title: Annotated[ShortLine, Field(description="One line for people.")] = ""
+    signal: Annotated[Signal | None, Field(description="Written by the operator only: the signal that opened this Incident.")] = None
+    suspend: Annotated[
+        bool, Field(description="true: the operator starts nothing new here; a running execution is still verified and, if needed, undone.")
+    ] = False
+
+
+class Evidence(Model):
+    """One observation: the exact query, when it was made, and a redacted excerpt with its digest."""
+
+    id: EvidenceId
+    source: Literal["Kubernetes", "Prometheus", "Logs", "Ledger"]
+    query: Line
+    at: Time
+    excerpt: Line
+    sha256: Annotated[Sha256, Field(description="Digest of the redacted text that the excerpt was cut from.")]
+
+
+class Fact(Model):
+    """Something known, with the evidence it stands on."""
+
+    text: Line
+    evidence: EvidenceIds
+
+
+class Guess(Model):
+    """Something believed, and what would settle it."""
+
+    text: Line
+    evidence: EvidenceIds = ()
+    settled_by: Line = ""
+
+
+class ChangeRef(Model):
+    """What brought a fault in."""
+
+    kind: Annotated[Literal["Release", "Edit", "Deletion", "None"], Field(description="None: no change was seen.")]
+    revision: ShortLine = ""
+    at: Time | None = None
+    by: Annotated[ShortLine, Field(description="Claimed author; field managers are chosen by the client, so this proves nothing.")] = ""
+
+
+class Hypothesis(Model):
+    """Object + category + change, and how strongly the evidence supports it."""
+
+    category: Category
+    object: Annotated[ShortLine, Field(description="Kind/name of what one would edit or recreate to be rid of the fault.")]
+    change: ChangeRef | None = None
+    grade: Annotated[
+        Literal["A", "B", "C", "D"],
+        Field(
+            description=(
+                "A: every link from the faulty field to the symptom was observed and a counterfactual computed; B: one link inferred; "
+                "C: chain plus timing; D: timing or similarity only."
+            )
+        ),
+    ]
+    statement: Line
+    supported_by: EvidenceIds = ()
+    contradicted_by: EvidenceIds = ()
+    refuted: Annotated[Line, Field(description="Why this explanation was given up; empty while it stands.")] = ""
+
+
+class Gap(Model):
+    """Something that could not be looked at, why, and the command that would fix it."""
+
+    what: ShortLine
+    because: Line
+    fix: Line = ""
+
+
+class BlastRadius(Model):
+    """Whom the fault hurts."""
+
+    workloads: Annotated[tuple[ShortLine, ...], Field(max_length=32)] = ()
+    victims: Annotated[tuple[ShortLine, ...], Field(max_length=32)] = ()
+    pods_percent: Annotated[Percent, Field(description="Share of the target's desired pods that do not serve.")] = 0
+
+
+class Owner(Model):
+    """Somebody who is likely to be responsible, and why we think so."""
+
+    who: ShortLine
+    because: ShortLine
+
+
+class Change(Model):
+    """A recent change near the target."""
+
+    object: ShortLine
+    at: Time
+    by: ShortLine = ""
+    what: Line
+    seconds_before_symptom: int | None = None
+
+
+class PlanTarget(Model):
+    """The object that the plan changes, as it was when it was diagnosed."""
+
+    api_version: ShortLine
+    kind: ShortLine
+    name: Name
+    uid: UID
+    before_sha256: Annotated[Sha256, Field(description="Digest of the normalised spec that the plan was made for.")]
+    after_sha256: Annotated[Sha256, Field(description="Digest of the normalised spec that the plan leads to.")]
+
+
+class RollbackParameters(Model):
+    """Parameters of RollbackWorkload. The uid and digest bind the plan: a revision number alone is renumbered by the next undo."""
+
+    revision_uid: Annotated[UID, Field(description="uid of the ReplicaSet that holds the template.")]
+    revision_name: Name
+    to_revision: ShortLine
+    template_sha256: Annotated[Sha256, Field(description="Digest of the pod template that will be put back.")]
+    proven_healthy: Annotated[
+        bool, Field(description="The operator itself recorded this very template while it was complete and available, or pods of it still serve.")
+    ]
+
+
+class Inverse(Model):
+    """Where the bytes are that undo the plan."""
+
+    ref: ShortLine
+    uid: UID
+    sha256: Sha256
+
+
+class DryRun(Model):
+    """What the API server said to the very patch that will be sent."""
+
+    at: Time
+    diff: Annotated[Text, Field(description="Unified diff of the object before and after, redacted and bounded.")]
+
+
+class Alternative(Model):
+    """An action that was considered and turned down."""
+
+    action: ShortLine
+    why: Line
+
+
+class CheckSpec(Model):
+    """A check of the plan's verification, as the policy said when the plan was staged."""
+
+    name: Word
+    promql: Line | None = None
+    max: ShortLine | None = None
+    min: ShortLine | None = None
+    condition: ShortLine | None = None
+
+
+class VerifySpec(Model):
+    """The plan's verification."""
+
+    seconds: Count
+    every_seconds: Count
+    checks: Annotated[tuple[CheckSpec, ...], Field(max_length=16)] = ()
+    on_worse: Literal["Undo", "Escalate"]
+    on_unchanged: Literal["Undo", "Escalate"]
+    on_no_data: Literal["Undo", "Escalate"]
+
+
+class Plan(Model):
+    """One bounded, reversible action, ready to be judged by a human or a policy."""
+
+    digest: Annotated[
+        Sha256,
+        Field(description="Over Incident uid, sequence, target uid and spec digests, action, parameters, inverse and verification."),
+    ]
+    sequence: Annotated[Count, Field(description="Counts the plans of this Incident, so that no old approval fits a new plan.")]
+    action: ActionType
+    target: PlanTarget
+    parameters: RollbackParameters
+    undo: Annotated[Literal["Exact"], Field(description="Exact: the inverse puts back precisely what was there.")]
+    inverse: Inverse
+    verify: VerifySpec
+    impact: Line
+    dry_run: DryRun | None = None
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9._:/=@,-]+$")], ...],
+        Field(max_length=32, description="argv of the command that does exactly this with your own credentials."),
+    ]
+    command_input: Annotated[
+        Text, Field(description="Standard input of the command (a JSON patch), when its bytes are not plain; empty otherwise.")
+    ] = ""
+    approve: Annotated[Text, Field(description="Ready to paste, for a holder of the verb approve. Empty unless an approval is awaited.")] = ""
+    staged_at: Time
+    staged_level: Annotated[Level, Field(description="A waiting plan never rises above the level it was staged at.")]
+    expires_at: Time | None = None
+    rule: Annotated[ShortLine, Field(description="Policy and rule that govern it, fixed when it was staged.")] = ""
+    alternatives: Annotated[tuple[Alternative, ...], Field(max_length=16)] = ()
+
+
+class Speaker(Model):
+    """One voice in the level: the effective level is the minimum of all."""
+
+    who: ShortLine
+    level: Level
+    because: Line = ""
+
+
+class Autonomy(Model):
+    """The level that holds here, and because of what."""
+
+    level: Level
+    detected_level: Annotated[Level, Field(description="What held when the Incident was first diagnosed; a later raise stops at L3.")]
+    decided_by: Annotated[tuple[Speaker, ...], Field(max_length=32)] = ()
+
+
+class GateResult(Model):
+    """One gate's verdict, in the order of the chain."""
+
+    gate: Word
+    allowed: bool
+    reason: Word
+    message: Line
+
+
+class Approval(Model):
+    """An approval that admission let through, as the operator first saw it."""
+
+    user: Username
+    key: Annotated[str, Field(max_length=128)]
+    digest: Sha256
+    at: Time
+
+
+class Execution(Model):
+    """A transaction: Reserved → Applied → Verifying → Recovered | Undoing → Undone | Escalated."""
+
+    id: Annotated[Word, Field(description="Deterministic; stamped on the target as label nightorders.dev/execution.")]
+    action: ActionType
+    by: Annotated[ShortLine, Field(description="operator, or human when somebody ran the plan's command.")]
+    state: Literal["Reserved", "Applied", "Undoing", "Ended"]
+    plan_digest: Sha256
+    reserved_at: Time
+    applied_at: Time | None = None
+    undo_started_at: Time | None = None
+    ended_at: Time | None = None
+    before: Sha256
+    after: Sha256
+    result: Literal["Recovered", "Undone", "Superseded", "Escalated", "NotApplied"] | None = None
+    message: Line = ""
+
+
+class Measurement(Model):
+    """One sample of one check."""
+
+    check: Word
+    at: Time
+    verdict: Literal["Pass", "Fail", "NoData"]
+    value: ShortLine = ""
+    message: Line = ""
+
+
+class Verification(Model):
+    """Whether it helped, measured against a baseline from before."""
+
+    verdict: Literal["Pending", "Recovered", "Worse", "Unchanged", "NoData", "Superseded"]
+    started_at: Time
+    until: Time
+    message: Line = ""
+    samples: Count = 0
+    passing_since: Annotated[Time | None, Field(description="Since when every check passed without a break.")] = None
+    baseline: Annotated[tuple[Measurement, ...], Field(max_length=32)] = ()
+    measurements: Annotated[tuple[Measurement, ...], Field(max_length=64, description="The latest sample of each check, and the first that failed.")] = ()
+
+
+class TimelineEntry(Model):
+    """One line of the story."""
+
+    at: Time
+    actor: Annotated[ShortLine, Field(description="operator, or a username.")]
+    what: Line
+
+
+class Cost(Model):
+    """What the diagnosis cost."""
+
+    reads: Count = 0
+    bytes: Count = 0
+    queries: Count = 0
+    milliseconds: Count = 0
+
+
+class IncidentStatus(ConditionedStatus):
+    """What was observed, decided and done. Admission lets only the operator's account write it."""
+
+    phase: Annotated[Phase | None, Field(description="For the eye only; conditions are the truth.")] = None
+    cause: Annotated[ShortLine, Field(description="The first hypothesis in short, for the printer column.")] = ""
+    grade: Annotated[str, Field(max_length=1)] = ""
+    action: Annotated[ShortLine, Field(description="The planned action, for the printer column.")] = ""
+    summary: Line = ""
+    first_summary_at: Time | None = None
+    diagnosed_at: Time | None = None
+    facts: Annotated[tuple[Fact, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    guesses: Annotated[tuple[Guess, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    evidence: Annotated[tuple[Evidence, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
+    hypotheses: Annotated[tuple[Hypothesis, ...], Field(max_length=8, json_schema_extra=ATOMIC)] = ()
+    unexplained: Annotated[tuple[Fact, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
+    gaps: Annotated[tuple[Gap, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    blast_radius: BlastRadius | None = None
+    owners: Annotated[tuple[Owner, ...], Field(max_length=8, json_schema_extra=ATOMIC)] = ()
+    changes: Annotated[tuple[Change, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
+    plan: Plan | None = None
+    autonomy: Autonomy | None = None
+    gates: Annotated[tuple[GateResult, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    approvals: Annotated[tuple[Approval, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
+    rejected_plans: Annotated[
+        tuple[Sha256, ...],
+        Field(max_length=16, json_schema_extra=ATOMIC, description="What was rejected (digest without the sequence); not proposed again."),
+    ] = ()
+    executions: Annotated[tuple[Execution, ...], Field(max_length=4, json_schema_extra=ATOMIC)] = ()
+    verification: Verification | None = None
+    timeline: Annotated[tuple[TimelineEntry, ...], Field(max_length=128, json_schema_extra=ATOMIC)] = ()
+    cost: Cost | None = None
+
+
+class Incident(Resource):
+    """One thing that is wrong: what is known and guessed about it, what may be done, what was done, and whether it helped."""
+
+    served: ClassVar[Names] = Names(
+        plural="incidents",
+        short=("inc",),
+        columns=(
+            Column("Severity", ".spec.severity"),
+            Column("Phase", ".status.phase"),
+            Column("Cause", ".status.cause", description="The most likely origin: category, object and change."),
+            Column("Grade", ".status.grade", description="A: every link observed, down to D: similarity only."),
+            Column("Action", ".status.action"),
+            Column("Level", ".status.autonomy.level"),
+            Column("Age", ".metadata.creationTimestamp", type="date"),
+            Column("Target", ".spec.target.name", priority=1),
+            Column("Hurt", ".status.blastRadius.podsPercent", type="integer", priority=1, description="Percent of the target's pods that do not serve."),
+            Column("Verdict", ".status.verification.verdict", priority=1),
+            Column("Rule", ".status.plan.rule", priority=1),
+            Column("Owner", ".status.owners[0].who", priority=1),
+            Column("Summary", ".status.summary", priority=1),
+        ),
+    )
+
+    kind: Literal["Incident"] = "Incident"
+    spec: IncidentSpec
+    status: IncidentStatus = Field(default_factory=IncidentStatus)
