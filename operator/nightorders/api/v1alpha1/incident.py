@@ -262,6 +262,10 @@ class VerifySpec(Model):
     on_no_data: Literal["Undo", "Escalate"]
 
 
+# An argument outside these characters is never put into a command to paste (threats.md 13).
+Argument = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9._:/=@,-]+$")]
+
+
 class Plan(Model):
     """One bounded, reversible action, ready to be judged by a human or a policy."""
 
@@ -279,17 +283,26 @@ class Plan(Model):
     impact: Line
     dry_run: DryRun | None = None
     command: Annotated[
-        tuple[Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9._:/=@,-]+$")], ...],
-        Field(max_length=32, description="argv of the command that does exactly this with your own credentials."),
+        tuple[Annotated[tuple[Argument, ...], Field(max_length=32)], ...],
+        Field(max_length=4, description="The commands, piped into each other, that do exactly this with your own credentials; each one as argv."),
     ]
-    command_input: Annotated[
-        Text, Field(description="Standard input of the command (a JSON patch), when its bytes are not plain; empty otherwise.")
+    patch: Annotated[
+        Text,
+        Field(
+            description=(
+                "JSON patch that the command sends: tests of what is there, then the change. Empty where its values might be secret; "
+                "`nightorders patch` then makes it from the revision itself."
+            )
+        ),
     ] = ""
+    content_sha256: Annotated[Sha256, Field(description="The digest without the sequence: equal for the same plan staged again.")]
     approve: Annotated[Text, Field(description="Ready to paste, for a holder of the verb approve. Empty unless an approval is awaited.")] = ""
+    reject: Annotated[Text, Field(description="Ready to paste: says no to this plan.")] = ""
     staged_at: Time
     staged_level: Annotated[Level, Field(description="A waiting plan never rises above the level it was staged at.")]
     expires_at: Time | None = None
-    rule: Annotated[ShortLine, Field(description="Policy and rule that govern it, fixed when it was staged.")] = ""
+    rule: Annotated[ShortLine, Field(description="Policy and rule that governed when it was staged.")] = ""
+    pods_at_risk: Annotated[Count, Field(description="Healthy pods that the action may disrupt in total.")] = 0
     alternatives: Annotated[tuple[Alternative, ...], Field(max_length=16)] = ()
 
 

@@ -46,12 +46,34 @@ class HealthyRevision(Model):
     at: Time
 
 
+class WorkloadRecord(Model):
+    """Labels of a workload, so that relabelling it into a more permissive policy is noticed."""
+
+    uid: UID
+    workload: ShortLine
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)] = Field(default_factory=dict)
+    previous_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)] = Field(default_factory=dict)
+    changed_at: Time | None = None
+
+
+class Preexisting(Model):
+    """Already broken when the operator first looked: listed, never acted on, until its revision changes or a human asks."""
+
+    uid: UID
+    workload: ShortLine
+    revision_uid: UID
+    reason: ShortLine
+    at: Time
+
+
 class LedgerSpec(Model):
     """In spec and not in status, because backups often do not restore status, and a forgotten record must not raise autonomy."""
 
     reservations: Annotated[tuple[Reservation, ...], Field(max_length=256, json_schema_extra=ATOMIC)] = ()
     outcomes: Annotated[tuple[Outcome, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
     healthy_revisions: Annotated[tuple[HealthyRevision, ...], Field(max_length=1024, json_schema_extra=ATOMIC)] = ()
+    workloads: Annotated[tuple[WorkloadRecord, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
+    preexisting: Annotated[tuple[Preexisting, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
 
 
 

@@ -1,0 +1,70 @@
+"""Every reason that appears in a condition, a gate or an Event. One word each, in CamelCase; each is explained in docs/reference/reasons.md."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Documented vocabulary; the value is the wire form, the comment says when."""
+
+    # Triaged, Diagnosed
+    UNDER_WAY = "UnderWay"  # the first look has not been made yet
+    LOOKED = "Looked"  # the target exists and was looked at
+    TARGET_NOT_FOUND = "TargetNotFound"  # a complete look says that there is no such object
+    TARGET_NOT_READABLE = "TargetNotReadable"  # forbidden, or a kind that this version does not understand
+    # Planned
+    NO_PLAN_NEEDED = "NoPlanNeeded"  # nothing to repair
+    NO_ACTION_FITS = "NoActionFits"  # no action of the catalogue removes this origin
+    STAGED = "Staged"
+    READ_ONLY = "ReadOnly"  # the effective level is L1
+    REJECTED = "Rejected"
+    DRY_RUN_REFUSED = "DryRunRefused"
+    PERMISSION_MISSING = "PermissionMissing"
+    STOPPED_ACTING = "StoppedActing"  # an action was undone or did not help: a human decides from here
+    # gates
+    NO_POLICY = "NoPolicy"
+    AMBIGUOUS = "Ambiguous"
+    POLICY_UNREADABLE = "PolicyUnreadable"
+    STOPPED = "Stopped"
+    SUSPENDED = "Suspended"
+    PROTECTED = "Protected"
+    LEVEL_TOO_LOW = "LevelTooLow"
+    NOT_SURE_ENOUGH = "NotSureEnough"
+    CATEGORY_UNKNOWN = "CategoryUnknown"
+    TARGET_CHANGED = "TargetChanged"
+    OWNED_ELSEWHERE = "OwnedElsewhere"
+    ROLLOUT_UNDER_WAY = "RolloutUnderWay"
+    BLAST_RADIUS = "BlastRadius"
+    COOLDOWN = "Cooldown"
+    RATE = "Rate"
+    BUDGET = "Budget"
+    PREFLIGHT = "Preflight"
+    PASSED = "Passed"
+    # Approved
+    WAITING = "Waiting"  # admission lets approvals in only under this reason
+    ADVISED = "Advised"  # L2: a human runs the command
+    NOT_REQUIRED = "NotRequired"  # L4
+    APPROVED = "Approved"
+    GUARD_NOT_PROVEN = "GuardNotProven"
+    # Executed
+    RESERVED = "Reserved"
+    APPLIED = "Applied"
+    BY_HUMAN = "ByHuman"
+    NOT_APPLIED = "NotApplied"
+    UNDOING = "Undoing"
+    UNDONE = "Undone"
+    # Verified
+    VERIFYING = "Verifying"
+    RECOVERED = "Recovered"
+    WORSE = "Worse"
+    UNCHANGED = "Unchanged"
+    NO_DATA = "NoData"
+    SUPERSEDED = "Superseded"
+    # Stalled, Closed
+    MOVING = "Moving"  # not stalled
+    OPEN = "Open"
+    ESCALATED = "Escalated"
+    RECOVERED_BY_ITSELF = "RecoveredByItself"
+    NO_FAULT = "NoFault"
+    TRY_AGAIN = "TryAgain"  # a port failed; the message says which and when the next try is
