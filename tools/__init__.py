@@ -1,0 +1,1 @@
+"""Development tools of nightorders. Nothing in here is part of the installed package."""
