@@ -1,0 +1,187 @@
+"""The effective level: the minimum of everybody who speaks. Nobody can raise it.
+
+Each speaker is one small function. A speaker that cannot be evaluated speaks for L1; a missing Ledger for L3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..api.meta import MAX_LEVEL_ANNOTATION, Level, line
+from ..api.v1alpha1.common import ActionType
+from ..api.v1alpha1.incident import Autonomy, Hypothesis, Incident, Plan, Speaker
+from ..api.v1alpha1.ledger import Ledger, WorkloadRecord
+from .orders import Governing, Orders, governing_rule
+from .snapshot import KubeObject
+
+RELABEL_MEMORY = timedelta(hours=1)
+GRADE_CEILING = {"A": Level.L4, "B": Level.L3, "C": Level.L3, "D": Level.L1}
+
+
+@dataclass(frozen=True)
+class Voices:
+    """All that the speakers look at. `None` where a thing is not known to exist; `unknown` holds what could not be read.
+
+    `caps` are ceilings that the action's preflight found (for example: revision not proven healthy).
+    `own_labels` of the target leave out what the operator stamps.
+    """
+
+    namespace: str
+    action: ActionType
+    incident: Incident
+    orders: Orders
+    target: KubeObject
+    namespace_object: KubeObject | None
+    ledger: Ledger | None
+    hypothesis: Hypothesis | None
+    caps: tuple[Speaker, ...]
+    plan: Plan | None
+    guard_proven: bool
+    guard_message: str
+    schemas_current: bool
+    schemas_message: str
+    unknown: tuple[str, ...]
+
+
+def own_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Labels without the operator's stamp, which must not look like a change."""
+    return {k: v for k, v in labels.items() if not k.startswith("nightorders.dev/")}
+
+
+def _rule(v: Voices, now: datetime) -> Iterator[Speaker]:
+    found = governing_rule(v.orders, own_labels(v.target.labels), v.action)
+    if isinstance(found, Governing):
+        yield Speaker(who=line(found.title, 256), level=found.rule.level)
+    else:
+        yield Speaker(who="policies of this namespace", level=Level.L1, because=line(found.message))
+
+
+def _ceilings(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.orders.cluster_unreadable:
+        yield Speaker(
+            who="cluster policies", level=Level.L2, because=line("cannot read " + "; ".join(v.orders.cluster_unreadable))
+        )
+    for policy in v.orders.over(v.namespace):
+        for ceiling in policy.spec.ceilings:
+            if not ceiling.types or v.action in ceiling.types:
+                yield Speaker(who=line(f"ClusterRemediationPolicy/{policy.metadata.name} ceiling {ceiling.name}", 256), level=ceiling.level)
+
+
+def _max_level(v: Voices, now: datetime) -> Iterator[Speaker]:
+    for thing in (v.target, v.namespace_object):
+        if thing is None or (value := thing.annotations.get(MAX_LEVEL_ANNOTATION)) is None:
+            continue
+        who = line(f"annotation {MAX_LEVEL_ANNOTATION} of {thing.title}", 256)
+        try:
+            yield Speaker(who=who, level=Level(value))
+        except ValueError:
+            yield Speaker(who=who, level=Level.L1, because=line(f"{value!r} is none of L1, L2, L3, L4", 200))
+
+
+def _unknown(v: Voices, now: datetime) -> Iterator[Speaker]:
+    for what in v.unknown:
+        yield Speaker(who="cannot tell", level=Level.L1, because=line(what))
+
+
+def _schemas(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if not v.schemas_current:
+        yield Speaker(who="custom resource schemas", level=Level.L1, because=line(v.schemas_message))
+
+
+def _trust(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.hypothesis is None:
+        yield Speaker(who="trust", level=Level.L1, because="no origin can be shown")
+    elif (ceiling := GRADE_CEILING[v.hypothesis.grade]) < Level.L4:
+        yield Speaker(who="trust", level=ceiling, because=f"diagnosis has grade {v.hypothesis.grade}; acting alone needs grade A")
+
+
+def _ledger(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.ledger is None:
+        yield Speaker(who="ledger", level=Level.L3, because="no Ledger in this namespace yet: nothing is remembered of earlier actions")
+
+
+def _requester(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.incident.spec.signal is not None:  # admission lets only the operator write it
+        return
+    yield Speaker(who="incident", level=Level.L3, because="not opened by the operator itself")
+    found = governing_rule(v.orders, own_labels(v.target.labels), v.action)
+    if v.incident.spec.requested_by is None and isinstance(found, Governing) and found.rule.approval.separated:
+        yield Speaker(
+            who="incident", level=Level.L2, because="spec.requestedBy is not set, so requester and approver cannot be told apart"
+        )
+
+
+def _raised_later(v: Voices, now: datetime) -> Iterator[Speaker]:
+    """A policy written, or a label moved, while the Incident was open never carries it beyond a human's hand (threats.md 8)."""
+    if v.incident.status.autonomy is not None and v.incident.status.autonomy.detected_level < Level.L4:
+        yield Speaker(
+            who="level at detection",
+            level=max(Level.L3, v.incident.status.autonomy.detected_level),
+            because=f"{v.incident.status.autonomy.detected_level} when this was first diagnosed; what was raised since stops at L3",
+        )
+
+
+def _staged(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.plan is not None:
+        yield Speaker(who="level at staging", level=v.plan.staged_level, because="a waiting plan is not released by a later raise")
+
+
+def _relabelled(v: Voices, now: datetime) -> Iterator[Speaker]:
+    record = workload_record(v.ledger, v.target.uid)
+    labels = own_labels(v.target.labels)
+    if record is None:
+        return
+    if record.labels != labels:
+        before, since = record.labels, "just now"
+    elif record.changed_at is not None and now - record.changed_at < RELABEL_MEMORY:
+        before, since = record.previous_labels, f"at {record.changed_at:%H:%M:%S}"
+    else:
+        return
+    if _rule_level(v, before) < _rule_level(v, labels):
+        yield Speaker(who="labels", level=Level.L3, because=line(f"labels of {v.target.title} changed {since} to those of a more permissive rule"))
+
+
+def _rule_level(v: Voices, labels: dict[str, str]) -> Level:
+    found = governing_rule(v.orders, labels, v.action)
+    return found.rule.level if isinstance(found, Governing) else Level.L1
+
+
+def _caps(v: Voices, now: datetime) -> Iterator[Speaker]:
+    yield from v.caps
+
+
+def _guard(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if not v.guard_proven:
+        yield Speaker(who="approval guard", level=Level.L2, because=line(v.guard_message))
+
+
+SPEAKERS: tuple[Callable[[Voices, datetime], Iterator[Speaker]], ...] = (
+    _rule,
+    _ceilings,
+    _max_level,
+    _unknown,
+    _schemas,
+    _trust,
+    _ledger,
+    _requester,
+    _raised_later,
+    _staged,
+    _relabelled,
+    _caps,
+    _guard,
+)
+
+
+def workload_record(ledger: Ledger | None, uid: str) -> WorkloadRecord | None:
+    """What the Ledger remembers of a workload's labels."""
+    return None if ledger is None else next((w for w in ledger.spec.workloads if w.uid == uid), None)
+
+
+def effective(v: Voices, now: datetime) -> Autonomy:
+    """The minimum of all speakers, with each of them named, the lowest first."""
+    spoken = sorted((s for speaker in SPEAKERS for s in speaker(v, now)), key=lambda s: s.level)
+    level = spoken[0].level
+    before = v.incident.status.autonomy
+    return Autonomy(level=level, detected_level=before.detected_level if before else level, decided_by=tuple(spoken[:32]))
