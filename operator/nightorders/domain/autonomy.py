@@ -179,9 +179,17 @@ def workload_record(ledger: Ledger | None, uid: str) -> WorkloadRecord | None:
     return None if ledger is None else next((w for w in ledger.spec.workloads if w.uid == uid), None)
 
 
+def ordered(v: Voices, now: datetime) -> Level:
+    """What is written, without what is merely so at the moment: rule, ceilings, max-level annotations."""
+    return min(s.level for speaker in (_rule, _ceilings, _max_level) for s in speaker(v, now))
+
+
 def effective(v: Voices, now: datetime) -> Autonomy:
     """The minimum of all speakers, with each of them named, the lowest first."""
     spoken = sorted((s for speaker in SPEAKERS for s in speaker(v, now)), key=lambda s: s.level)
-    level = spoken[0].level
     before = v.incident.status.autonomy
-    return Autonomy(level=level, detected_level=before.detected_level if before else level, decided_by=tuple(spoken[:32]))
+    return Autonomy(
+        level=spoken[0].level,
+        detected_level=before.detected_level if before else ordered(v, now),
+        decided_by=tuple(spoken[:32]),
+    )

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ..api.meta import Level, line, parse_duration
 from ..api.v1alpha1.common import ActionType, Category
 from ..api.v1alpha1.incident import GateResult, Hypothesis, Incident
-from ..api.v1alpha1.ledger import Ledger
+from ..api.v1alpha1.ledger import Ledger, Outcome, Reservation
 from ..api.v1alpha1.policy import Fleet, Limits
 from .orders import Governing, Orders, Ungoverned
 from .reasons import Reason
@@ -171,7 +171,7 @@ def blast_radius(q: Question, now: datetime) -> Verdict:
 
 
 def cooldown(q: Question, now: datetime) -> Verdict:
-    times = [at for at, workload, _, _ in started(q.ledger, q.action) if workload == q.target.title]
+    times = [at for at, workload, _, execution in started(q.ledger, q.action) if workload == q.target.title and execution != q.execution]
     if not times:
         return passed("no earlier execution on this workload is remembered")
     due = max(times) + parse_duration(q.limits.cooldown)
@@ -220,11 +220,8 @@ def started(ledger: Ledger | None, action: ActionType | None) -> list[tuple[date
     """(reserved at, workload, namespace, execution) of everything the Ledger remembers of that action type (None: all)."""
     if ledger is None:
         return []
-    return [
-        (e.at, e.workload, e.namespace, e.execution)
-        for e in (*ledger.spec.reservations, *ledger.spec.outcomes)
-        if (action is None or e.action == action) and not (hasattr(e, "result") and e.result == "NotApplied")
-    ]
+    entries: list[Reservation | Outcome] = [*ledger.spec.reservations, *(o for o in ledger.spec.outcomes if o.result != "NotApplied")]
+    return [(e.at, e.workload, e.namespace, e.execution) for e in entries if action is None or e.action == action]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ class Reason(StrEnum):
     LOOKED = "Looked"  # the target exists and was looked at
     TARGET_NOT_FOUND = "TargetNotFound"  # a complete look says that there is no such object
     TARGET_NOT_READABLE = "TargetNotReadable"  # forbidden, or a kind that this version does not understand
+    ORIGIN_SHOWN = "OriginShown"  # a fault, with an origin
+    ORIGIN_UNKNOWN = "OriginUnknown"  # something is wrong, its origin cannot be shown
+    PROGRESSING = "Progressing"  # on its way without us
     # Planned
     NO_PLAN_NEEDED = "NoPlanNeeded"  # nothing to repair
     NO_ACTION_FITS = "NoActionFits"  # no action of the catalogue removes this origin

@@ -299,7 +299,7 @@ class Plan(Model):
     approve: Annotated[Text, Field(description="Ready to paste, for a holder of the verb approve. Empty unless an approval is awaited.")] = ""
     reject: Annotated[Text, Field(description="Ready to paste: says no to this plan.")] = ""
     staged_at: Time
-    staged_level: Annotated[Level, Field(description="A waiting plan never rises above the level it was staged at.")]
+    staged_level: Annotated[Level, Field(description="What was ordered when it was staged; a waiting plan never rises above it.")]
     expires_at: Time | None = None
     rule: Annotated[ShortLine, Field(description="Policy and rule that governed when it was staged.")] = ""
     pods_at_risk: Annotated[Count, Field(description="Healthy pods that the action may disrupt in total.")] = 0
@@ -318,7 +318,7 @@ class Autonomy(Model):
     """The level that holds here, and because of what."""
 
     level: Level
-    detected_level: Annotated[Level, Field(description="What held when the Incident was first diagnosed; a later raise stops at L3.")]
+    detected_level: Annotated[Level, Field(description="What was ordered when the Incident was first diagnosed; a later raise stops at L3.")]
     decided_by: Annotated[tuple[Speaker, ...], Field(max_length=32)] = ()
 
 
@@ -418,6 +418,7 @@ class IncidentStatus(ConditionedStatus):
     owners: Annotated[tuple[Owner, ...], Field(max_length=8, json_schema_extra=ATOMIC)] = ()
     changes: Annotated[tuple[Change, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
     plan: Plan | None = None
+    plan_sequence: Annotated[Count, Field(description="Sequence of the latest plan, also after it was withdrawn.")] = 0
     autonomy: Autonomy | None = None
     gates: Annotated[tuple[GateResult, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
     approvals: Annotated[tuple[Approval, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()

@@ -1,0 +1,168 @@
+"""A proposal becomes a plan: one bounded, reversible action with a digest that an approval can bind to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..api.meta import APPROVE_PREFIX, REJECT_PREFIX, Level, line, parse_duration
+from ..api.v1alpha1.common import ActionType
+from ..api.v1alpha1.incident import (
+    Alternative,
+    CheckSpec,
+    DryRun,
+    Incident,
+    Inverse,
+    Plan,
+    PlanTarget,
+    RollbackParameters,
+    Speaker,
+    VerifySpec,
+)
+from ..api.v1alpha1.policy import Rule, Verify
+from .digest import sha256
+from .orders import Governing
+from .reasons import Reason
+from .snapshot import KubeObject
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What an action of the catalogue would do here.
+
+    `patch` is a JSON merge patch of the target without metadata; `after_sha256` the digest of the spec it leads to.
+    `caps` are ceilings on the level; `preflight` refuses where the action must not run at all.
+    """
+
+    action: ActionType
+    target: KubeObject
+    before_sha256: str
+    after_sha256: str
+    parameters: RollbackParameters
+    inverse: Inverse
+    patch: Mapping[str, Any]
+    impact: str
+    pods_at_risk: int
+    workload_pods: int
+    preflight: Verdict
+    caps: tuple[Speaker, ...]
+    command: tuple[tuple[str, ...], ...]
+    json_patch: str
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True)
+class NoProposal:
+    """No action of the catalogue removes this origin, and why."""
+
+    reason: Reason
+    message: str
+    alternatives: tuple[Alternative, ...] = ()
+
+
+def verify_spec(verify: Verify, variables: Mapping[str, str]) -> VerifySpec:
+    """The verification as it will run: durations in seconds, variables filled in (escaped for a quoted label value)."""
+
+    def fill(promql: str | None) -> str | None:
+        if promql is None:
+            return None
+        for key, value in variables.items():
+            promql = promql.replace(f"${key}", value.replace("\\", "\\\\").replace('"', '\\"'))
+        return line(promql)
+
+    return VerifySpec(
+        seconds=max(1, int(parse_duration(verify.for_).total_seconds())),
+        every_seconds=max(1, int(parse_duration(verify.every).total_seconds())),
+        checks=tuple(
+            CheckSpec(name=c.name, promql=fill(c.promql), max=c.max, min=c.min, condition=c.condition) for c in verify.checks
+        ),
+        on_worse=verify.on_worse,
+        on_unchanged=verify.on_unchanged,
+        on_no_data=verify.on_no_data,
+    )
+
+
+def content_sha256(incident_uid: str, proposal: Proposal, verify: VerifySpec) -> str:
+    """Digest of all that a human approves, without the sequence number."""
+    return sha256(
+        {
+            "incident": incident_uid,
+            "action": proposal.action.value,
+            "target": proposal.target.uid,
+            "before": proposal.before_sha256,
+            "after": proposal.after_sha256,
+            "parameters": proposal.parameters.wire(),
+            "inverse": proposal.inverse.wire(),
+            "verify": verify.wire(),
+        }
+    )
+
+
+def plan_digest(content: str, sequence: int) -> str:
+    """Digest of a plan: its content and its place among the Incident's plans, so that no earlier approval fits."""
+    return sha256({"content": content, "sequence": sequence})
+
+
+def execution_id(digest: str) -> str:
+    """Deterministic id of the execution of a plan: `no-` and 20 hex digits. Fits a label value."""
+    return "no-" + hashlib.sha256(digest.encode()).hexdigest()[:20]
+
+
+def rule_verify(proposal: Proposal, rule: Rule, namespace: str) -> VerifySpec:
+    """The rule's verification for this target."""
+    return verify_spec(rule.verify, {"namespace": namespace, "name": proposal.target.name, "kind": proposal.target.kind})
+
+
+def stage(
+    incident: Incident, proposal: Proposal, governing: Governing, level: Level, ordered: Level, dry_run: DryRun | None, now: datetime
+) -> Plan:
+    """The plan of a proposal. The same content keeps its sequence and digest; anything new gets the next one."""
+    verify = rule_verify(proposal, governing.rule, incident.metadata.namespace)
+    content = content_sha256(incident.metadata.uid, proposal, verify)
+    old = incident.status.plan
+    same = old is not None and old.content_sha256 == content
+    sequence = incident.status.plan_sequence if same else incident.status.plan_sequence + 1
+    digest = plan_digest(content, sequence)
+    waits = level == Level.L3
+    return Plan(
+        digest=digest,
+        content_sha256=content,
+        sequence=sequence,
+        action=proposal.action,
+        target=PlanTarget(
+            api_version=proposal.target.api_version,
+            kind=proposal.target.kind,
+            name=proposal.target.name,
+            uid=proposal.target.uid,
+            before_sha256=proposal.before_sha256,
+            after_sha256=proposal.after_sha256,
+        ),
+        parameters=proposal.parameters,
+        undo="Exact",
+        inverse=proposal.inverse,
+        verify=verify,
+        impact=line(proposal.impact),
+        dry_run=dry_run,
+        command=proposal.command,
+        patch=proposal.json_patch,
+        approve=annotate_command(incident, digest, APPROVE_PREFIX) if waits else "",
+        reject=annotate_command(incident, digest, REJECT_PREFIX) if waits else "",
+        staged_at=now,
+        staged_level=min(ordered, old.staged_level) if same and old is not None else ordered,
+        expires_at=now + parse_duration(governing.rule.approval.expires_after) if waits else None,
+        rule=line(governing.title, 256),
+        pods_at_risk=proposal.pods_at_risk,
+        alternatives=proposal.alternatives,
+    )
+
+
+def annotate_command(incident: Incident, digest: str, prefix: str) -> str:
+    """Ready to paste; who you are comes from the API server, not from us."""
+    return (
+        f"kubectl annotate incident {incident.metadata.name} -n {incident.metadata.namespace} "
+        f'"{prefix}$(id -un)={digest}|$(kubectl auth whoami -o jsonpath={{.status.userInfo.username}})"'
+    )

@@ -1,0 +1,104 @@
+"""The one place that writes an Incident's status: conditions, story and phase are set together or not at all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from ..api.meta import Condition, line, set_condition
+from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, TimelineEntry
+from .reasons import Reason
+
+STORY_LIMIT = 128
+
+
+class Record:
+    """An edit of a status; `done()` gives the new one. Nothing here does I/O."""
+
+    def __init__(self, incident: Incident, now: datetime) -> None:
+        self._incident = incident
+        self.now = now
+        self._status = incident.status
+        self._conditions = incident.status.conditions
+
+    def condition(self, kind: str, status: Literal["True", "False", "Unknown"], reason: Reason, message: str) -> Self:
+        """Sets one condition. Its transition time moves only when the status flips."""
+        self._conditions = set_condition(
+            self._conditions,
+            Condition(
+                type=kind,
+                status=status,
+                reason=reason.value,
+                message=line(message),
+                observed_generation=self._incident.metadata.generation,
+                last_transition_time=self.now,
+            ),
+        )
+        return self
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan as edited so far."""
+        return self._status.plan
+
+    def drop(self, kind: str) -> Self:
+        """Removes one condition."""
+        self._conditions = tuple(c for c in self._conditions if c.type != kind)
+        return self
+
+    def set(self, **fields: Any) -> Self:
+        """Sets status fields by their Python names; values are validated."""
+        self._status = self._status.model_copy(update=fields)
+        return self
+
+    def story(self, what: str, actor: str = "operator") -> Self:
+        """Adds a line to the story, unless it is the last line already."""
+        timeline = self._status.timeline
+        entry = TimelineEntry(at=self.now, actor=line(actor, 256), what=line(what))
+        if timeline and (timeline[-1].what, timeline[-1].actor) == (entry.what, entry.actor):
+            return self
+        keep = timeline if len(timeline) < STORY_LIMIT else (*timeline[:8], *timeline[9:])  # the beginning of a story matters
+        return self.set(timeline=(*keep, entry))
+
+    def execution(self, changed: Execution) -> Self:
+        """Adds the execution, or replaces the one with its id."""
+        others = [e for e in self._status.executions if e.id != changed.id]
+        return self.set(executions=(*others, changed)[-4:])
+
+    def done(self) -> IncidentStatus:
+        """The new status; its phase follows from its conditions."""
+        status = self._status.model_copy(
+            update={"conditions": self._conditions, "observed_generation": self._incident.metadata.generation}
+        )
+        plan = status.plan
+        return status.model_copy(
+            update={"phase": phase_of(status, suspended=self._incident.spec.suspend), "action": plan.action.value if plan else ""}
+        )
+
+
+def running(status: IncidentStatus) -> Execution | None:
+    """The execution that has not ended, if any."""
+    return next((e for e in status.executions if e.state != "Ended"), None)
+
+
+def phase_of(status: IncidentStatus, *, suspended: bool) -> Phase:
+    """One word for the eye, derived from conditions and the running execution."""
+    if (execution := running(status)) is not None:
+        return {"Reserved": Phase.EXECUTING, "Applied": Phase.VERIFYING, "Undoing": Phase.UNDOING}[execution.state]
+    states: dict[str, str] = {c.type: c.status for c in status.conditions}
+    reasons: dict[str, str] = {c.type: c.reason for c in status.conditions}
+    if states.get("Closed") == "True":
+        return Phase.DISMISSED if reasons["Closed"] == Reason.NO_FAULT else Phase.RECOVERED
+    if reasons.get("Closed") == Reason.UNDONE:
+        return Phase.UNDONE
+    if reasons.get("Closed") == Reason.ESCALATED:
+        return Phase.ESCALATED
+    if states.get("Stalled") == "True":
+        return Phase.STALLED
+    if suspended:
+        return Phase.SUSPENDED
+    if states.get("Planned") == "True":
+        return Phase.AWAITING_APPROVAL if reasons.get("Approved") == Reason.WAITING else Phase.ADVISED
+    if "Diagnosed" not in states:
+        return Phase.TRIAGE
+    return Phase.WAITING if reasons["Diagnosed"] == Reason.PROGRESSING else Phase.DIAGNOSED

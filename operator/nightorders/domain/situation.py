@@ -1,0 +1,62 @@
+"""Everything one pass knows, gathered before anything is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..api.v1alpha1.incident import Incident, Measurement, Speaker
+from ..api.v1alpha1.ledger import Ledger
+from .diagnosis import Diagnosis
+from .gates import Rollout, Stop
+from .orders import Orders
+from .plan import NoProposal, Proposal
+from .snapshot import Absent, KubeObject, NotLooked
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Something that must hold for the operator to act, and what is wrong where it does not."""
+
+    holds: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who we are."""
+
+    username: str
+    namespace: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One pass. `diagnosis`, `proposal`, `rollout` are None when this pass had no reason to look.
+
+    `samples` are the measurements of this pass: a baseline before acting, else a round of the verification.
+    `forward` and `backward` are the merge patches (without metadata) of the running execution; empty if their source cannot be
+    read any more, and then `patch_problem` says why. `unknown` lists what could not be read: each entry lowers to L1.
+    """
+
+    operator: Operator
+    incident: Incident
+    target: KubeObject | Absent | NotLooked
+    orders: Orders
+    namespace_object: KubeObject | None
+    ledger: Ledger | None
+    fleet: Ledger | None
+    stop: Stop
+    guard: Proof
+    schemas: Proof
+    unknown: tuple[str, ...] = ()
+    diagnosis: Diagnosis | None = None
+    proposal: Proposal | NoProposal | None = None
+    rollout: Rollout | None = None
+    owner: str = ""
+    samples: tuple[Measurement, ...] = ()
+    forward: Mapping[str, Any] | None = None
+    backward: Mapping[str, Any] | None = None
+    patch_problem: str = ""
+    caps: tuple[Speaker, ...] = ()
