@@ -82,7 +82,7 @@ def _pod_ready() -> Object:
         expression('.status.conditions.[] | select( .type == "Ready" ) | .status', "NotIn", "True"),
         expression(MAY_START, "In", "true"),
     ]
-    return stage("pod-ready", selector, steps=[status_step(status("Running", ready=True, containers=RUNNING))])
+    return stage("pod-ready", selector, steps=[status_step(status("Running", ready=True))])
 
 
 # ---------------------------------------------------------------- parts of stages
@@ -113,61 +113,59 @@ def status_step(template: str) -> Object:
     return {"patch": {"subresource": "status", "root": "status", "template": template}}
 
 
-def event_step(*, type: str, reason: str, message: str, container: str = "", count: str = "1") -> Object:
-    """The step that writes an Event as a kubelet does; the same event again only raises its count.
+def event_step(*, image: str, type: str, reason: str, message: str, count: str = "1") -> Object:
+    """The step that writes an Event about the container of that image, as a kubelet does.
 
-    `message`, `container` (a name, for the field path) and `count` are Go template texts in which `$pod`
-    is the pod and `$now` the time.
+    `message` is a Go template expression in which `$pod` is the pod and `$container` the container's name,
+    `count` a template text. The same event again keeps its name and gets the new count.
     """
-    field = f'{{{{ $field := printf "spec.containers{{%s}}" {container} }}}}' if container else '{{ $field := "" }}'
-    template = f"""
-{{{{ $pod := . }}}}{{{{ $now := Now }}}}{field}
+    head = f"""
+{{{{ $pod := . }}}}{{{{ $now := Now }}}}{{{{ $container := "" }}}}
+{{{{ range .spec.containers }}}}{{{{ if eq .image {go(image)} }}}}{{{{ $container = .name }}}}{{{{ end }}}}{{{{ end }}}}
 {{{{ $message := {message} }}}}
+{{{{ $distinct := sha256sum (printf "%s/{reason}/%s" .metadata.uid $message) | trunc 16 }}}}
+type: {type}
+reason: {reason}
+count: {count}"""
+    return {"apply": {"template": head.strip() + _EVENT, "type": "apply"}}
+
+
+_EVENT = """
 apiVersion: v1
 kind: Event
 metadata:
-  name: {{{{ printf "%s.%s" .metadata.name (sha256sum (printf "%s/{reason}/%s" .metadata.uid $message) | trunc 16) | Quote }}}}
-  namespace: {{{{ .metadata.namespace | Quote }}}}
+  name: {{ printf "%s.%s" .metadata.name $distinct | Quote }}
+  namespace: {{ .metadata.namespace | Quote }}
 involvedObject:
   apiVersion: v1
   kind: Pod
-  name: {{{{ .metadata.name | Quote }}}}
-  namespace: {{{{ .metadata.namespace | Quote }}}}
-  uid: {{{{ .metadata.uid | Quote }}}}
-  fieldPath: {{{{ $field | Quote }}}}
-type: {type}
-reason: {reason}
-message: {{{{ $message | Quote }}}}
-count: {{{{ {count} }}}}
-firstTimestamp: {{{{ or .status.startTime $now | Quote }}}}
-lastTimestamp: {{{{ $now | Quote }}}}
+  name: {{ .metadata.name | Quote }}
+  namespace: {{ .metadata.namespace | Quote }}
+  uid: {{ .metadata.uid | Quote }}
+  fieldPath: {{ printf "spec.containers{%s}" $container | Quote }}
+message: {{ $message | Quote }}
+firstTimestamp: {{ or .status.startTime $now | Quote }}
+lastTimestamp: {{ $now | Quote }}
 source:
   component: kubelet
-  host: {{{{ .spec.nodeName | Quote }}}}
+  host: {{ .spec.nodeName | Quote }}
 reportingComponent: kubelet
-reportingInstance: {{{{ .spec.nodeName | Quote }}}}
+reportingInstance: {{ .spec.nodeName | Quote }}
 """
-    return {"apply": {"template": template.strip(), "type": "apply"}}
 
 
-# Template of one container's status that runs, after `_CONTAINER_HEAD`: in it `$c` is the container's
-# spec, `$old` its present status ({} when there is none) and `$restarts` how often it was restarted.
-RUNNING = """
-  ready: true
-  started: true
-  state:
-    running:
-      startedAt: {{ if $old.state }}{{ with $old.state.running }}{{ .startedAt | Quote }}{{ else }}{{ $now | Quote }}{{ end }}{{ else }}{{ $now | Quote }}{{ end }}
-"""
+# Templates of parts of one container's status. In them `$c` is the container's spec, `$old` its present
+# status ({} when there is none), `$restarts` how often it was restarted, `$since` when it began to run.
 
 _CONTAINER_HEAD = """
 {{ range .spec.containers }}{{ $c := . }}{{ $old := dict }}
 {{ range $pod.status.containerStatuses }}{{ if eq .name $c.name }}{{ $old = . }}{{ end }}{{ end }}
 {{ $restarts := toString (or $old.restartCount 0) | atoi }}
+{{ $since := $now }}{{ with $old.state }}{{ with .running }}{{ $since = .startedAt }}{{ end }}{{ end }}
 - name: {{ $c.name | Quote }}
   image: {{ $c.image | Quote }}
 """
-# What a container that has run at least once has: an id of its own per run, and the image's digest.
+# A container that has run at least once: the image's digest, and an id of its own for each run.
 STARTED_ONCE = """
   imageID: {{ printf "%s@sha256:%s" (regexReplaceAll "[:@][^/]*$" $c.image "") (sha256sum $c.image) | Quote }}
   containerID: {{ printf "containerd://%s" (sha256sum (printf "%s/%s/%d" $pod.metadata.uid $c.name $restarts)) | Quote }}
@@ -175,6 +173,11 @@ STARTED_ONCE = """
 KEEP_HISTORY = """
   restartCount: {{ $restarts }}
   lastState: {{ (or $old.lastState dict) | toJson }}
+"""
+RUNNING = f"""{STARTED_ONCE}{KEEP_HISTORY}
+  ready: true
+  started: true
+  state: {{running: {{startedAt: {{{{ $since | Quote }}}}}}}}
 """
 _INIT_CONTAINERS = """
 initContainerStatuses:
@@ -208,56 +211,70 @@ podIPs: [{{ range $i, $ip := . }}{{ if $i }}, {{ end }}{ip: {{ $ip | Quote }}}{{
 """
 
 
-def status(phase: str, *, ready: bool, containers: str, matching: tuple[str, str] | None = None) -> str:
+def status(phase: str, *, ready: bool, image: str = "", container: str = RUNNING) -> str:
     """The template of a whole pod status.
 
-    `containers` is the template of every container's status; with `matching` = (image, template) the
-    containers of that image have the other template, and `ready` is about them.
-    Transition times only move when a condition changes.
+    Containers of that image have the `container` template for their status, all others run. `ready` says
+    whether the former, and so the pod, are ready. Without an image all containers run and are ready.
     """
-    running = STARTED_ONCE + KEEP_HISTORY + RUNNING if containers is RUNNING else containers
-    if matching:
-        image, template = matching
-        body = f"{{{{ if eq .image {go(image)} }}}}{template}{{{{ else }}}}{running}{{{{ end }}}}"
-        unready = f"{{{{ range .spec.containers }}}}{{{{ if eq .image {go(image)} }}}}{{{{ $unready = append $unready .name }}}}{{{{ end }}}}{{{{ end }}}}"
+    if image:
+        mine = f"{{{{ if eq .image {go(image)} }}}}"
+        containers = f"{mine}{container}{{{{ else }}}}{RUNNING}{{{{ end }}}}"
+        unready = f"{{{{ range .spec.containers }}}}{mine}{{{{ $unready = append $unready .name }}}}{{{{ end }}}}{{{{ end }}}}"
     else:
-        body = running
-        unready = "{{ range .spec.containers }}{{ $unready = append $unready .name }}{{ end }}"
-    not_ready = 'reason: ContainersNotReady, message: {{ printf "containers with unready status: [%s]" (join " " $unready) | Quote }}, '
-    why = "" if ready else not_ready
-    conditions = "".join(
+        containers, unready = RUNNING, ""
+    conditions = (
+        _condition("PodReadyToStartContainers", holds=True),
+        _condition("Initialized", holds=True),
+        _condition("Ready", holds=ready),
+        _condition("ContainersReady", holds=ready),
+    )
+    return "".join(
         (
-            _condition("PodReadyToStartContainers", True),
-            _condition("Initialized", True),
-            _condition("Ready", ready, why),
-            _condition("ContainersReady", ready, why),
+            f"{{{{ $pod := . }}}}{{{{ $now := Now }}}}{{{{ $unready := list }}}}{unready}\n",
+            f"phase: {phase}\nstartTime: {{{{ or .status.startTime $now | Quote }}}}\n",
+            "conditions:",
+            *conditions,
+            _READINESS_GATES,
+            "containerStatuses:",
+            f"{_CONTAINER_HEAD}{containers}{{{{ end }}}}\n",
+            _INIT_CONTAINERS,
+            _ADDRESSES,
         )
     )
-    gates = """
+
+
+# Set once, so that whoever owns a gate can then close it.
+_READINESS_GATES = """
 {{ range .spec.readinessGates }}{{ $gate := .conditionType }}{{ $known := false }}
 {{ range $pod.status.conditions }}{{ if eq .type $gate }}{{ $known = true }}{{ end }}{{ end }}
 {{ if not $known }}
 - {type: {{ $gate | Quote }}, status: "True", lastTransitionTime: {{ $now | Quote }}}
 {{ end }}{{ end }}
 """
-    return (
-        "{{ $pod := . }}{{ $now := Now }}{{ $unready := list }}"
-        + ("" if ready else unready)
-        + f"\nphase: {phase}\nstartTime: {{{{ or .status.startTime $now | Quote }}}}\n"
-        + f"conditions:{conditions}{gates}"
-        + f"\ncontainerStatuses:{_CONTAINER_HEAD}{body}{{{{ end }}}}\n"
-        + _INIT_CONTAINERS
-        + _ADDRESSES
-    )
+_CONDITION = """
+{{ $at := $now }}
+{{ range .status.conditions }}{{ if and (eq .type "TYPE") (eq .status "STATUS") }}{{ $at = .lastTransitionTime }}{{ end }}{{ end }}
+- type: TYPE
+  status: "STATUS"
+  lastTransitionTime: {{ $at | Quote }}
+"""
+_NOT_READY = """
+  reason: ContainersNotReady
+  message: {{ printf "containers with unready status: [%s]" (join " " $unready) | Quote }}
+"""
+_NO_REASON = """
+  reason: null
+  message: null
+"""
+
+
+def _condition(type: str, *, holds: bool) -> str:
+    """One condition; its transition time stays while its status does."""
+    template = _CONDITION.replace("TYPE", type).replace("STATUS", "True" if holds else "False")
+    return template + (_NO_REASON if holds else _NOT_READY)
 
 
 def go(text: str) -> str:
     """A text as a Go template string literal."""
-    return json.dumps(text)
-
-
-def _condition(type: str, holds: bool, more: str = "") -> str:
-    value = "True" if holds else "False"
-    return f"""
-{{{{ $since := $now }}}}{{{{ range .status.conditions }}}}{{{{ if and (eq .type "{type}") (eq .status "{value}") }}}}{{{{ $since = .lastTransitionTime }}}}{{{{ end }}}}{{{{ end }}}}
-- {{type: {type}, status: "{value}", {more}lastTransitionTime: {{{{ or $since $now | Quote }}}}}}"""
+    return json.dumps(text, ensure_ascii=False)
