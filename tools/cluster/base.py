@@ -52,7 +52,7 @@ class KubectlCluster:
         environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
         # An empty standard input and not the terminal's, for which an `apply -f -` would wait for ever.
         answer = subprocess.run(
-            argv, input=stdin or "", capture_output=True, text=True, timeout=timeout, env=environment
+            argv, check=False, input=stdin or "", capture_output=True, text=True, timeout=timeout, env=environment
         )
         if check and answer.returncode:
             raise KubectlError(answer.returncode, ["kubectl", *args], answer.stdout, answer.stderr)

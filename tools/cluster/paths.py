@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -66,4 +68,11 @@ def new_data_directory(name: str, fallback: Path) -> Path:
     else:
         path = fallback / "etcd"
     path.mkdir(mode=0o700)
+    return path
+
+
+def temporary_directory(purpose: str) -> Path:
+    """A new private directory that is removed when this process ends."""
+    path = Path(tempfile.mkdtemp(prefix=f"nightorders-{purpose}-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

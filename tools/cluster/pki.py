@@ -78,10 +78,10 @@ class Authority:
 
     @classmethod
     def load(cls, directory: Path) -> Authority:
-        """The authority that `create` left in that directory. Raises FileNotFoundError, ValueError."""
+        """The authority that `create` left in that directory. Raises FileNotFoundError, ValueError, TypeError."""
         key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{directory / 'ca.key'} is no elliptic-curve key")
+            raise TypeError(f"{directory / 'ca.key'} is no elliptic-curve key")
         certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
         return cls(directory, key, certificate)
 

@@ -120,7 +120,7 @@ class Supervisor:
                 if not line:
                     return
                 answer = self._do(json.loads(line))
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 - the asker is told, and the children must not die of it
                 answer = {"error": f"{type(problem).__name__}: {problem}"}
             with contextlib.suppress(OSError):
                 stream.write(json.dumps(answer).encode() + b"\n")
@@ -153,7 +153,7 @@ class Supervisor:
                 cwd=self.directory,
                 env={**os.environ, **env},
                 start_new_session=True,
-                preexec_fn=self._die_with_parent,
+                preexec_fn=self._die_with_parent,  # noqa: PLW1509 - there are no threads here
             )
         self.children[name] = child
         self.started[name] = start_time(child.pid) or ""
