@@ -1,0 +1,21 @@
+"""The API server: reads, watches, our own kinds, the one port that changes other people's objects, Events."""
+
+from .client import KubeClient
+from .events import EventAnnouncer
+from .reader import Reader
+from .resources import Resources
+from .stores import IncidentStore, LedgerStore, PolicyStore
+from .target import Target
+from .watch import Watcher
+
+__all__ = [
+    "EventAnnouncer",
+    "IncidentStore",
+    "KubeClient",
+    "LedgerStore",
+    "PolicyStore",
+    "Reader",
+    "Resources",
+    "Target",
+    "Watcher",
+]
