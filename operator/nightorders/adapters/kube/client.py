@@ -58,15 +58,15 @@ def target_of(path: str, query: Query = ()) -> str:
 class KubeClient:
     """Requests to the API server, each with a time limit (seconds) and a size limit (bytes). No retries: whoever calls decides."""
 
-    def __init__(self, configuration: Any, *, timeout: float = 30.0, max_bytes: int = 128 * 1024 * 1024) -> None:
+    def __init__(self, configuration: Any, *, seconds: float = 30.0, max_bytes: int = 128 * 1024 * 1024) -> None:
         self._api: Any = aio_client.ApiClient(configuration)
         self._api.user_agent = f"nightorders/{__version__}"
-        self._timeout = timeout
+        self._seconds = seconds
         self._max_bytes = max_bytes
 
     @classmethod
     async def connect(
-        cls, *, kubeconfig: str | None = None, context: str | None = None, timeout: float = 30.0, max_bytes: int = 128 * 1024 * 1024
+        cls, *, kubeconfig: str | None = None, context: str | None = None, seconds: float = 30.0, max_bytes: int = 128 * 1024 * 1024
     ) -> Self:
         """From that kubeconfig and context; without both, from inside a cluster, else from $KUBECONFIG or ~/.kube/config.
 
@@ -74,7 +74,7 @@ class KubeClient:
         """
         configuration: Any = aio_client.Configuration()
         try:
-            if not kubeconfig and not context and os.environ.get("KUBERNETES_SERVICE_HOST") and _TOKEN_FILE.exists():
+            if not kubeconfig and not context and _inside_a_cluster():
                 aio_config.load_incluster_config(client_configuration=configuration)
             else:
                 where = kubeconfig or os.environ.get("KUBECONFIG") or aio_config.KUBE_CONFIG_DEFAULT_LOCATION
@@ -83,7 +83,7 @@ class KubeClient:
                 )
         except (aio_config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
             raise PermanentError(line(f"no usable Kubernetes configuration: {error}", 256)) from None
-        return cls(configuration, timeout=timeout, max_bytes=max_bytes)
+        return cls(configuration, seconds=seconds, max_bytes=max_bytes)
 
     async def close(self) -> None:
         await self._api.close()
@@ -102,10 +102,10 @@ class KubeClient:
         query: Query = (),
         body: Mapping[str, Any] | None = None,
         content_type: str = JSON_TYPE,
-        timeout: float | None = None,
+        seconds: float | None = None,
     ) -> bytes:
         """The body of a 2xx answer. Raises what `adapters.errors.EXTERNAL` lists."""
-        seconds = timeout or self._timeout
+        seconds = seconds or self._seconds
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS))
         async with asyncio.timeout(seconds + 1):  # aiohttp's clock starts with the request; fetching a token comes before
             response = await self._open(method, path, query, body, content_type, limits)
@@ -121,7 +121,7 @@ class KubeClient:
     async def stream(self, path: str, query: Query) -> aiohttp.ClientResponse:
         """An answer without an end (a watch). The caller closes it, and minds its silence: no time limit holds once it began."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-        async with asyncio.timeout(self._timeout):
+        async with asyncio.timeout(self._seconds):
             response = await self._open("GET", path, query, None, JSON_TYPE, limits)
             if response.status == 200:
                 return response
@@ -151,6 +151,10 @@ class KubeClient:
                 raise AnswerTooLargeError(f"more than {self._max_bytes // 1048576} MiB")
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+def _inside_a_cluster() -> bool:
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and _TOKEN_FILE.exists()
 
 
 def _refused(response: aiohttp.ClientResponse, content: bytes) -> ApiException:
