@@ -508,7 +508,7 @@ def _in_execution(s: Situation, e: Execution, plan: Plan, now: datetime) -> Step
         return Idle(f"cannot read the target: {s.target.because}", SOON)
     if isinstance(s.target, Absent) or s.target.uid != plan.target.uid:
         message = f"{plan.target.kind}/{plan.target.name} was deleted" + (" and made anew" if isinstance(s.target, KubeObject) else "")
-        return _settle(s, e, "Superseded" if e.state != "Reserved" else "NotApplied", message, Reason.SUPERSEDED, now)
+        return settle(s, e, "Superseded" if e.state != "Reserved" else "NotApplied", message, Reason.SUPERSEDED, now)
     digest = spec_sha256(s.target.at("spec", default={}))
     stamped = s.target.labels.get(EXECUTION_LABEL) == e.id
     match e.state:
@@ -524,12 +524,12 @@ def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest
     if stamped and digest == e.after:
         return Save(applied(s.incident, e, plan, now), timedelta(seconds=plan.verify.every_seconds), (Reason.APPLIED, f"{plan.action} of {target.title} applied"))
     if (lost := _last_look(s, e, plan, target, now)) is not None:
-        return _settle(s, e, "NotApplied", lost.message, lost.reason, now)
+        return settle(s, e, "NotApplied", lost.message, lost.reason, now)
     if digest != e.before:
         message = f"{target.title} was changed by somebody else before the action; nothing was done"
-        return _settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
+        return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
     if s.forward is None:
-        return _settle(s, e, "NotApplied", f"the plan cannot be carried out any more: {s.patch_problem}", Reason.NOT_APPLIED, now)
+        return settle(s, e, "NotApplied", f"the plan cannot be carried out any more: {s.patch_problem}", Reason.NOT_APPLIED, now)
     return Apply(e, target, s.forward)
 
 
@@ -586,7 +586,7 @@ def _applied(s: Situation, e: Execution, plan: Plan, digest: str, now: datetime)
     assert v is not None, "an execution is saved together with its verification"
     if digest != e.after:
         message = f"{plan.target.kind}/{plan.target.name} was changed by somebody else during the verification; it is theirs now, nothing is undone"
-        return _settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
+        return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
     due = v.started_at + timedelta(seconds=plan.verify.every_seconds) * v.samples
     if now < due and now < v.until:
         return Idle("next sample", due - now)
@@ -610,12 +610,12 @@ def _concluded(s: Situation, e: Execution, plan: Plan, verdict: verification.Ver
     reason = Reason(verdict.verdict)
     if verdict.verdict == "Recovered":
         record.condition("Verified", "True", reason, verdict.message)
-        return _settle(s, e, "Recovered", verdict.message, reason, now, record)
+        return settle(s, e, "Recovered", verdict.message, reason, now, record)
     record.condition("Verified", "False", reason, verdict.message)
     wish = {"Worse": plan.verify.on_worse, "Unchanged": plan.verify.on_unchanged, "NoData": plan.verify.on_no_data}.get(verdict.verdict, "Escalate")
     if wish == "Escalate" or e.by == "human" or not verdict.by_workload:
         advice = f"; to put back what was there before: see {plan.inverse.ref}" if e.by == "human" else ""
-        return _settle(s, e, "Escalated", f"{verdict.verdict}: {verdict.message}{advice}", Reason.ESCALATED, now, record)
+        return settle(s, e, "Escalated", f"{verdict.verdict}: {verdict.message}{advice}", Reason.ESCALATED, now, record)
     message = f"{verdict.verdict}: {verdict.message}; putting back what was there before"
     record.execution(e.model_copy(update={"state": "Undoing", "undo_started_at": now}))
     record.condition("Executed", "True", Reason.UNDOING, message).story(message)
@@ -624,15 +624,15 @@ def _concluded(s: Situation, e: Execution, plan: Plan, verdict: verification.Ver
 
 def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: datetime) -> Step:
     if digest == e.before:
-        return _settle(s, e, "Undone", f"{target.title} is as it was before the action", Reason.UNDONE, now)
+        return settle(s, e, "Undone", f"{target.title} is as it was before the action", Reason.UNDONE, now)
     if digest != e.after:
-        return _settle(s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now)
+        return settle(s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now)
     if s.backward is None:
-        return _settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
+        return settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
     return Undo(e, target, s.backward)
 
 
-def _settle(s: Situation, e: Execution, result: str, message: str, reason: Reason, now: datetime, record: Record | None = None) -> Step:
+def settle(s: Situation, e: Execution, result: str, message: str, reason: Reason, now: datetime, record: Record | None = None) -> Settle:
     """The end of an execution, and what it means for the Incident."""
     record = record or Record(s.incident, now)
     ended = e.model_copy(update={"state": "Ended", "ended_at": now, "result": result, "message": line(message)})

@@ -1,0 +1,251 @@
+"""Carries a step out: at most one effect outside our own kinds, then one status write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from .. import metrics
+from ..api.meta import EXECUTION_LABEL, FLEET_LEDGER_NAME, LEDGER_NAME, Level, line
+from ..api.v1alpha1.incident import DryRun, Execution, Incident, IncidentStatus
+from ..api.v1alpha1.ledger import Ledger, LedgerSpec, Outcome, Reservation
+from ..domain import ledger as books
+from ..domain import steps
+from ..domain.diff import diff
+from ..domain.digest import spec_sha256
+from ..domain.plan import execution_id, stage
+from ..domain.reasons import Reason
+from ..domain.situation import Operator, Situation
+from ..domain.snapshot import KubeObject
+from ..ports import (
+    ActionTarget,
+    AlreadyExistsError,
+    Announcer,
+    Clock,
+    ConflictError,
+    ForbiddenError,
+    Incidents,
+    Ledgers,
+    NotFoundError,
+    ObjectKey,
+    PermanentError,
+)
+
+log = structlog.get_logger(__name__)
+NOW = timedelta(0)
+
+
+class Executor:
+    """One method per step. Every write is conditional, so a pass that lost a race changes nothing and is made again."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        incidents: Incidents,
+        ledgers: Ledgers,
+        target: ActionTarget,
+        announcer: Announcer,
+        operator: Operator,
+        redact: Callable[[str], str],
+    ) -> None:
+        self._clock = clock
+        self._incidents = incidents
+        self._ledgers = ledgers
+        self._target = target
+        self._announcer = announcer
+        self._operator = operator
+        self._redact = redact
+
+    async def carry_out(self, s: Situation, step: steps.Step) -> timedelta | None:
+        """Does it, and returns when to look again (None: at the next event). A lost race is made again at once."""
+        metrics.PASSES.labels(step=type(step).__name__).inc()
+        try:
+            return await self._dispatch(s, step)
+        except ConflictError as lost:
+            log.info("lost a race, looking again", incident=s.incident.metadata.name, error=str(lost))
+            return steps.SOON / 10
+
+    async def _dispatch(self, s: Situation, step: steps.Step) -> timedelta | None:
+        match step:
+            case steps.Idle(_, again):
+                return again
+            case steps.Save(status, again, announce, warning):
+                return await self._save(s.incident, status, again, announce, warning)
+            case steps.Stage():
+                return await self._stage(s, step)
+            case steps.Reserve():
+                return await self._reserve(s, step)
+            case steps.Apply(execution, target, patch):
+                return await self._apply(s, execution, target, patch)
+            case steps.Undo(execution, target, patch):
+                return await self._undo(s, execution, target, patch)
+            case steps.Settle():
+                return await self._settle(s, step)
+            case steps.ReleaseFinalizer():
+                await self._incidents.set_finalizer(s.incident, False)
+                return NOW
+
+    async def _save(
+        self, incident: Incident, status: IncidentStatus, again: timedelta | None, announce: tuple[Reason, str] | None, warning: bool
+    ) -> timedelta | None:
+        saved = await self._incidents.save_status(incident, status)
+        if incident.status.first_summary_at is None and status.first_summary_at is not None and incident.metadata.creation_timestamp:
+            metrics.SUMMARY_SECONDS.observe((status.first_summary_at - incident.metadata.creation_timestamp).total_seconds())
+        if announce is not None:
+            await self._announcer.announce(saved, announce[0].value, announce[1], warning=warning)
+        return again
+
+    # ------------------------------------------------------------ the plan
+
+    async def _stage(self, s: Situation, step: steps.Stage) -> timedelta | None:
+        now = self._clock.now()
+        incident = s.incident.model_copy(update={"status": step.status})
+        draft = stage(incident, step.proposal, step.governing, step.level, step.ordered, None, now)
+        answer = await self._dry_run(s, step, execution_id(draft.digest))
+        if isinstance(answer, DryRun):
+            status = steps.staged(s.incident, step, answer, "", self._clock.now())
+        elif step.level == Level.L2 and answer[0] is Reason.PERMISSION_MISSING:
+            status = steps.staged(s.incident, step, None, answer[1], now)  # advice needs no right of ours
+        else:
+            status = steps.not_staged(s.incident, step, *answer, now)
+        if status == s.incident.status:
+            return steps.LOOK_AGAIN
+        planned = next((c for c in status.conditions if c.type == "Planned"), None)
+        news = (Reason(planned.reason), planned.message) if planned else None
+        again = NOW if step.level == Level.L4 and status.plan is not None else steps.LOOK_AGAIN
+        return await self._save(s.incident, status, again, news, warning=status.plan is None)
+
+    async def _dry_run(self, s: Situation, step: steps.Stage, execution: str) -> DryRun | tuple[Reason, str]:
+        """The very patch that will be sent, as a server-side dry run."""
+        target = step.proposal.target
+        try:
+            after = await self._target.patch(key_of(target), conditional(target, step.proposal.patch, execution), dry_run=True)
+        except ForbiddenError as refused:
+            if refused.policy:
+                return Reason.DRY_RUN_REFUSED, f"admission policy {refused.policy} refuses it: {refused}"
+            fix = grant(s.incident.metadata.namespace, self._operator)
+            return Reason.PERMISSION_MISSING, f"the operator may not patch {target.title}: {refused}. Allow it with: {fix}"
+        except (ConflictError, NotFoundError):
+            raise ConflictError(f"{target.title} changed during the dry run") from None
+        except PermanentError as refused:
+            return Reason.DRY_RUN_REFUSED, f"the API server refuses it: {refused}"
+        if (got := spec_sha256(after.at("spec", default={}))) != step.proposal.after_sha256:
+            return Reason.DRY_RUN_REFUSED, f"the cluster would make something else of it ({got[:15]}…): an admission webhook changes {target.title}"
+        return DryRun(at=self._clock.now(), diff=diff(target, after, self._redact))
+
+    # ------------------------------------------------------------ the transaction
+
+    async def _reserve(self, s: Situation, step: steps.Reserve) -> timedelta:
+        """Fleet Ledger, namespace Ledger, finalizer, Incident: always in this order. Each Ledger is saved at the version that the gates saw."""
+        namespace = s.incident.metadata.namespace
+        slot = Reservation(
+            execution=step.execution.id,
+            action=step.action,
+            namespace=namespace,
+            incident=s.incident.metadata.name,
+            incident_uid=s.incident.metadata.uid,
+            workload=line(step.workload, 256),
+            at=step.execution.reserved_at,
+        )
+        await self._take(self._operator.namespace, FLEET_LEDGER_NAME, s.fleet, slot)
+        await self._take(namespace, LEDGER_NAME, s.ledger, slot)
+        held = await self._incidents.set_finalizer(s.incident, True)
+        saved = await self._incidents.save_status(held, step.status)
+        await self._announcer.announce(saved, Reason.RESERVED.value, step.execution.message, warning=False)
+        return NOW
+
+    async def _take(self, namespace: str, name: str, seen: Ledger | None, slot: Reservation) -> None:
+        try:
+            await self._ledgers.save(namespace, name, seen, books.reserve(seen.spec if seen else LedgerSpec(), slot))
+        except AlreadyExistsError:
+            raise ConflictError(f"Ledger {namespace}/{name} was created by somebody else") from None
+
+    async def _apply(self, s: Situation, execution: Execution, target: KubeObject, patch: Mapping[str, Any]) -> timedelta:
+        plan = s.incident.status.plan
+        assert plan is not None, "an execution is saved together with its plan"
+        try:
+            await self._target.patch(key_of(target), conditional(target, patch, execution.id), dry_run=False)
+        except ConflictError:
+            raise
+        except PermanentError as refused:
+            message = f"the API server refused the change: {refused}"
+            step = steps.settle(s, execution, "NotApplied", message, Reason.NOT_APPLIED, self._clock.now())
+            return await self._settle(s, step)
+        metrics.MUTATIONS.labels(action=execution.action.value, kind=target.kind).inc()
+        status = steps.applied(s.incident, execution, plan, self._clock.now())
+        saved = await self._incidents.save_status(s.incident, status)
+        await self._announcer.announce(saved, Reason.APPLIED.value, plan.impact, warning=False)
+        return timedelta(seconds=min(1, plan.verify.every_seconds))
+
+    async def _undo(self, s: Situation, execution: Execution, target: KubeObject, patch: Mapping[str, Any]) -> timedelta:
+        try:
+            await self._target.patch(key_of(target), conditional(target, patch, execution.id), dry_run=False)
+        except ConflictError:
+            raise
+        except PermanentError as refused:
+            message = f"the API server refused the undo: {refused}"
+            step = steps.settle(s, execution, "Escalated", message, Reason.ESCALATED, self._clock.now())
+            return await self._settle(s, step)
+        metrics.MUTATIONS.labels(action=execution.action.value, kind=target.kind).inc()
+        return NOW
+
+    async def _settle(self, s: Situation, step: steps.Settle) -> timedelta:
+        e = step.execution
+        outcome = Outcome(
+            execution=e.id,
+            action=e.action,
+            namespace=s.incident.metadata.namespace,
+            workload=line(step.workload, 256),
+            at=e.reserved_at,
+            ended_at=e.ended_at or self._clock.now(),
+            result=e.result or "Escalated",
+            by=e.by,
+        )
+        await self.book(s.incident.metadata.namespace, LEDGER_NAME, lambda spec: books.settle(spec, outcome))
+        await self.book(self._operator.namespace, FLEET_LEDGER_NAME, lambda spec: books.settle(spec, outcome))
+        saved = await self._incidents.save_status(s.incident, step.status)
+        metrics.EXECUTIONS.labels(action=e.action.value, result=outcome.result).inc()
+        if step.warning:
+            metrics.ESCALATIONS.inc()
+        await self._announcer.announce(saved, step.announce[0].value, step.announce[1], warning=step.warning)
+        await self._incidents.set_finalizer(saved, False)
+        return steps.LOOK_AGAIN
+
+    async def book(self, namespace: str, name: str, change: Callable[[LedgerSpec], LedgerSpec]) -> None:
+        """Changes a Ledger; asked again on a fresh copy until the write wins. For changes that hold whatever the Ledger says now."""
+        while True:
+            seen = await self._ledgers.get(namespace, name)
+            before = seen.spec if seen else LedgerSpec()
+            after = change(before)
+            if seen is not None and after == before:
+                return
+            try:
+                await self._ledgers.save(namespace, name, seen, after)
+            except (ConflictError, AlreadyExistsError):
+                continue
+            return
+
+
+def key_of(target: KubeObject) -> ObjectKey:
+    """Where it lives."""
+    return ObjectKey(target.api_version, target.kind, target.namespace, target.name)
+
+
+def conditional(target: KubeObject, patch: Mapping[str, Any], execution: str) -> dict[str, Any]:
+    """The patch with its preconditions (uid, resourceVersion) and the execution's stamp."""
+    metadata = {"uid": target.uid, "resourceVersion": target.resource_version, "labels": {EXECUTION_LABEL: execution}}
+    return {**patch, "metadata": metadata}
+
+
+def grant(namespace: str, operator: Operator) -> str:
+    """The command that gives the operator the right to roll back in one namespace."""
+    _, _, account_namespace, account = operator.username.split(":") if operator.username.count(":") == 3 else ("", "", operator.namespace, "nightorders")
+    return (
+        f"kubectl create rolebinding nightorders-action-rollbackworkload -n {namespace} "
+        f"--clusterrole=nightorders-action-rollbackworkload --serviceaccount={account_namespace}:{account}"
+    )
+
+

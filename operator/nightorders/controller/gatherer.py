@@ -1,0 +1,310 @@
+"""Reads everything that one pass needs, side by side, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..actions import CATALOGUE
+from ..actions.base import Unavailable
+from ..api.meta import APPROVE_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME, STOP_CONFIGMAP
+from ..api.v1alpha1.common import ObjectRef
+from ..api.v1alpha1.incident import Incident, Measurement, Plan
+from ..api.v1alpha1.ledger import Ledger
+from ..api.v1alpha1.policy import ClusterRemediationPolicy, RemediationPolicy
+from ..diagnosis import engine
+from ..domain import verification
+from ..domain.diagnosis import Diagnosis
+from ..domain.digest import spec_sha256, template_sha256
+from ..domain.gates import Rollout, Stop
+from ..domain.orders import Orders
+from ..domain.ownership import governed_by
+from ..domain.plan import NoProposal, Proposal
+from ..domain.record import running
+from ..domain.situation import Operator, Proof, Situation
+from ..domain.snapshot import Absent, KubeObject, Listing, NotLooked, Snapshot
+from ..ports import (
+    ApprovalGuard,
+    Clock,
+    ClusterReader,
+    Incidents,
+    Ledgers,
+    Metrics,
+    ObjectKey,
+    Policies,
+    PortError,
+    Unreadable,
+)
+
+SHARED_FOR = timedelta(seconds=5)
+LOG_LINES = 40
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything from outside that the controller reads and writes through."""
+
+    clock: Clock
+    reader: ClusterReader
+    incidents: Incidents
+    policies: Policies
+    ledgers: Ledgers
+    metrics: Metrics
+    guard: ApprovalGuard
+
+
+class Gatherer:
+    """Makes a Situation. Snapshots of a namespace are shared by its Incidents for a few seconds."""
+
+    def __init__(self, ports: Ports, operator: Operator) -> None:
+        self._ports = ports
+        self._operator = operator
+        self._shared: dict[str, Snapshot] = {}
+        self.guard = Proof(False, "the approval guard has not been proven yet")
+        self.schemas = Proof(False, "the custom resource schemas have not been compared yet")
+
+    async def situation(self, incident: Incident) -> Situation:
+        """One pass's facts about that Incident. Raises TransientError where not even the Ledgers can be read."""
+        base, target = await asyncio.gather(self._orders_and_books(incident), self._target(incident))
+        s = replace(base, target=target, owner=governed_by(target) if isinstance(target, KubeObject) else "")
+        if running(incident.status) is not None:
+            return await self._for_execution(s)
+        if isinstance(target, KubeObject):
+            return await self._for_decision(s, target)
+        return s
+
+    # ------------------------------------------------------------ always
+
+    async def _orders_and_books(self, incident: Incident) -> Situation:
+        namespace = incident.metadata.namespace
+        ports = self._ports
+        (orders, unknown), ns, ledger, fleet, stop = await asyncio.gather(
+            self._orders(namespace),
+            ports.reader.get(ObjectKey("v1", "Namespace", "", namespace)),
+            ports.ledgers.get(namespace, LEDGER_NAME),
+            ports.ledgers.get(self._operator.namespace, FLEET_LEDGER_NAME),
+            self.stop(namespace),
+        )
+        if isinstance(ns, NotLooked):
+            unknown = (*unknown, f"Namespace/{namespace}: {ns.because}")
+        return Situation(
+            operator=self._operator,
+            incident=incident,
+            target=NotLooked(incident.spec.target.title, "not asked yet"),
+            orders=orders,
+            namespace_object=ns if isinstance(ns, KubeObject) else None,
+            ledger=ledger,
+            fleet=fleet,
+            stop=stop,
+            guard=self.guard,
+            schemas=self.schemas,
+            unknown=unknown,
+        )
+
+    async def _orders(self, namespace: str) -> tuple[Orders, tuple[str, ...]]:
+        try:
+            own, cluster = await asyncio.gather(self._ports.policies.of(namespace), self._ports.policies.cluster())
+        except PortError as error:
+            return Orders(), (f"policies: {error}",)
+        return (
+            Orders(
+                policies=tuple(p for p in own if isinstance(p, RemediationPolicy)),
+                cluster=tuple(p for p in cluster if isinstance(p, ClusterRemediationPolicy)),
+                unreadable=tuple(f"RemediationPolicy/{p.name}: {p.message}" for p in own if isinstance(p, Unreadable)),
+                cluster_unreadable=tuple(f"ClusterRemediationPolicy/{p.name}: {p.message}" for p in cluster if isinstance(p, Unreadable)),
+            ),
+            (),
+        )
+
+    async def stop(self, namespace: str) -> Stop:
+        """Whether a stop is in force for that namespace, read directly."""
+        places = (namespace, self._operator.namespace)
+        found = await asyncio.gather(*(self._ports.reader.get(ObjectKey("v1", "ConfigMap", p, STOP_CONFIGMAP)) for p in places))
+        for place, answer in zip(places, found, strict=True):
+            if isinstance(answer, KubeObject):
+                return Stop(where=place)
+            if isinstance(answer, NotLooked):
+                return Stop(unknown=f"ConfigMap/{STOP_CONFIGMAP} in {place}: {answer.because}")
+        return Stop()
+
+    async def _target(self, incident: Incident) -> KubeObject | Absent | NotLooked:
+        t = incident.spec.target
+        return await self._ports.reader.get(ObjectKey(t.api_version, t.kind, incident.metadata.namespace, t.name))
+
+    # ------------------------------------------------------------ before an execution
+
+    async def _for_decision(self, s: Situation, target: KubeObject) -> Situation:
+        incident = s.incident
+        snapshot = await self.snapshot(incident.metadata.namespace, incident.spec.target)
+        diagnosis = engine.diagnose(snapshot, incident.spec.target, s.ledger.spec.healthy_revisions if s.ledger else (), snapshot.at)
+        seen = snapshot.find(target.kind, target.name)
+        # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again.
+        agrees = isinstance(seen, KubeObject) and spec_sha256(seen.at("spec", default={})) == spec_sha256(target.at("spec", default={}))
+        if not agrees:
+            self._shared.pop(incident.metadata.namespace, None)
+            return s
+        proposal = propose(incident, snapshot, target, diagnosis, s.ledger, snapshot.at)
+        s = replace(s, diagnosis=diagnosis, proposal=proposal, rollout=rollout_of(target, diagnosis))
+        plan = incident.status.plan
+        if plan is not None and about_to_act(s, plan, target):
+            if any(k.startswith(APPROVE_PREFIX) for k in incident.metadata.annotations):
+                report = await self._ports.guard.prove(incident)
+                s = replace(s, guard=Proof(report.proven, report.message))
+            s = replace(s, samples=await self.measure(incident, plan, target, snapshot))
+        return s
+
+    async def snapshot(self, namespace: str, target: ObjectRef | None, *, fresh: bool = False) -> Snapshot:
+        """One bulk list per kind, side by side; with the few logs that the diagnosis of `target` asks for."""
+        now = self._ports.clock.now()
+        shared = self._shared.get(namespace)
+        if shared is None or fresh or now - shared.at > SHARED_FOR:
+            lists = [self._ports.reader.list(v, k, namespace) for v, k in engine.KINDS]
+            lists += [self._ports.reader.list(v, k, None) for v, k in engine.CLUSTER_KINDS]
+            answers: list[Listing] = await asyncio.gather(*lists)
+            shared = Snapshot(namespace=namespace, at=self._ports.clock.now(), listings={a.kind: a for a in answers})
+            self._shared = {ns: held for ns, held in self._shared.items() if now - held.at <= SHARED_FOR} | {namespace: shared}
+        if target is None or not (keys := [k for k in engine.wanted_logs(shared, target) if k not in shared.logs]):
+            return shared
+        excerpts = await asyncio.gather(*(self._ports.reader.logs(namespace, k, lines=LOG_LINES) for k in keys))
+        shared = replace(shared, logs={**shared.logs, **{e.key: e for e in excerpts}})
+        self._shared[namespace] = shared
+        return shared
+
+    # ------------------------------------------------------------ within an execution
+
+    async def _for_execution(self, s: Situation) -> Situation:
+        plan, execution = s.incident.status.plan, running(s.incident.status)
+        if plan is None or execution is None or not isinstance(s.target, KubeObject):
+            return s
+        if execution.state == "Applied":
+            if not sample_due(s.incident, self._ports.clock.now()):
+                return s
+            snapshot = await self.snapshot(s.incident.metadata.namespace, None, fresh=True)
+            return replace(s, samples=await self.measure(s.incident, plan, s.target, snapshot))
+        action = CATALOGUE[plan.action]
+        change, inverse = action.sources(plan, s.incident.metadata.namespace)
+        forward = execution.state == "Reserved"
+        source = await self._ports.reader.get(change if forward else inverse)
+        patch = (action.forward if forward else action.backward)(plan, s.target, source)
+        if isinstance(patch, Unavailable):
+            return replace(s, patch_problem=patch.because)
+        return replace(s, forward=patch) if forward else replace(s, backward=patch)
+
+    async def measure(self, incident: Incident, plan: Plan, target: KubeObject, snapshot: Snapshot) -> tuple[Measurement, ...]:
+        """One round of all checks: the built-in ones from the snapshot, the policy's beside them."""
+        at = self._ports.clock.now()
+        queries = [c for c in plan.verify.checks if c.promql]
+        answers = await asyncio.gather(*(self._ports.metrics.query(c.promql or "", at) for c in queries))
+        metrics = [verification.metric_check(c, a.value, a.message, at) for c, a in zip(queries, answers, strict=True)]
+        conditions = [verification.condition_check(c, target, at) for c in plan.verify.checks if c.condition]
+        return (*built_in(incident, plan, target, snapshot, at), *conditions, *metrics)
+
+
+def propose(
+    incident: Incident, snapshot: Snapshot, target: KubeObject, diagnosis: Diagnosis, ledger: Ledger | None, now: datetime
+) -> Proposal | NoProposal:
+    """The first action of the catalogue that fits; else why the last one does not."""
+    answer: Proposal | NoProposal | None = None
+    for action in CATALOGUE.values():
+        answer = action.propose(incident, snapshot, target, diagnosis, ledger, now)
+        if isinstance(answer, Proposal):
+            return answer
+    assert answer is not None, "the catalogue is never empty"
+    return answer
+
+
+def rollout_of(target: KubeObject, diagnosis: Diagnosis) -> Rollout:
+    """How the target's rollout stands, for the gate that protects rollouts."""
+    done, numbers = verification.rollout_complete(target)
+    progressing: Mapping[str, Any] = target.condition("Progressing") or {}
+    return Rollout(
+        under_way=not done,
+        past_deadline=progressing.get("reason") == "ProgressDeadlineExceeded",
+        own_change=bool(diagnosis.failing_revision) and diagnosis.top is not None and diagnosis.top.object == target.title,
+        terminal_since=diagnosis.terminal_since,
+        progress=numbers,
+    )
+
+
+def about_to_act(s: Situation, plan: Plan, target: KubeObject) -> bool:
+    """Whether this pass may reserve an execution, or finds the plan's effect already there: then a baseline is needed."""
+    if target.uid == plan.target.uid and spec_sha256(target.at("spec", default={})) == plan.target.after_sha256:
+        return True
+    approvals = any(k.startswith(APPROVE_PREFIX) for k in s.incident.metadata.annotations)
+    return approvals or any(c.type == "Approved" and c.reason == "NotRequired" for c in s.incident.status.conditions)
+
+
+def sample_due(incident: Incident, now: datetime) -> bool:
+    """Whether the running verification wants a sample now."""
+    v, plan = incident.status.verification, incident.status.plan
+    if v is None or plan is None:
+        return False
+    return now >= v.until or now >= v.started_at + timedelta(seconds=plan.verify.every_seconds) * v.samples
+
+
+def built_in(incident: Incident, plan: Plan, target: KubeObject, snapshot: Snapshot, at: datetime) -> tuple[Measurement, ...]:
+    """The checks that always run."""
+    before = {m.check: m for m in (incident.status.verification.baseline if incident.status.verification else ())}
+    ready = ready_pods(snapshot, target)
+    was_ready = before.get(verification.SERVING)
+    were_failing = before.get(verification.DEPENDENTS)
+    return (
+        verification.symptom_check(engine.symptom_holds(snapshot, incident.spec.target, at), at),
+        verification.rollout_check(target, plan.target.after_sha256, at),
+        verification.serving_check(
+            ready, int(was_ready.value) if was_ready and was_ready.value.isdigit() else None, unavailable_allowed(target), at
+        ),
+        verification.dependents_check(
+            failing_dependents(incident, snapshot), were_failing.value.split(", ") if were_failing and were_failing.value else (), at
+        ),
+    )
+
+
+def ready_pods(snapshot: Snapshot, target: KubeObject) -> int | None:
+    """Pods of the target that are Ready; None if they could not be listed."""
+    if not snapshot.looked("Pod") or not snapshot.looked("ReplicaSet"):
+        return None
+    owned = {rs.uid for rs in snapshot.owned_by(target, "ReplicaSet")}
+    return sum(
+        1
+        for pod in snapshot.all("Pod")
+        if pod.controller is not None
+        and pod.controller.get("uid") in owned
+        and not pod.terminating
+        and (pod.condition("Ready") or {}).get("status") == "True"
+    )
+
+
+def unavailable_allowed(target: KubeObject) -> int:
+    """How many pods the target's own strategy may take down at a time (rounded down, as the controller does)."""
+    replicas = target.at("spec", "replicas", default=1)
+    replicas = replicas if isinstance(replicas, int) else 1
+    if target.at("spec", "strategy", "type") == "Recreate":
+        return replicas
+    value = target.at("spec", "strategy", "rollingUpdate", "maxUnavailable", default="25%")
+    if isinstance(value, int):
+        return value
+    return replicas * int(value[:-1]) // 100 if isinstance(value, str) and value[:-1].isdigit() else 0
+
+
+def failing_dependents(incident: Incident, snapshot: Snapshot) -> list[str] | None:
+    """Workloads of the blast radius that are not fully available now; None if they could not be listed."""
+    if not snapshot.looked("Deployment"):
+        return None
+    radius = incident.status.blast_radius
+    watched = set((*radius.workloads, *radius.victims)) if radius else set()
+    watched.discard(incident.spec.target.title)
+    return [
+        d.title
+        for d in snapshot.all("Deployment")
+        if d.title in watched and d.at("status", "availableReplicas", default=0) < d.at("spec", "replicas", default=1)
+    ]
+
+
+def current_revision(snapshot: Snapshot, target: KubeObject) -> KubeObject | None:
+    """The ReplicaSet of the target's present template."""
+    sha = template_sha256(target.at("spec", "template", default={}))
+    return next((r for r in snapshot.owned_by(target, "ReplicaSet") if template_sha256(r.at("spec", "template", default={})) == sha), None)

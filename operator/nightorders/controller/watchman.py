@@ -1,0 +1,181 @@
+"""The watch on Deployments: opens Incidents for stuck rollouts without any alert, and records which revisions were seen healthy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from .. import metrics
+from ..api.meta import API_VERSION, LEDGER_NAME, line
+from ..api.v1alpha1.incident import Incident
+from ..api.v1alpha1.ledger import LedgerSpec, Preexisting
+from ..diagnosis import engine
+from ..diagnosis.engine import StuckRollout
+from ..domain import ledger as books
+from ..domain.digest import template_sha256
+from ..domain.gates import PROTECTED_NAMESPACES
+from ..domain.snapshot import KubeObject, Snapshot
+from ..domain.verification import rollout_complete
+from ..ports import AlreadyExistsError, Clock, ClusterReader, Incidents, Ledgers, PermanentError
+from .gatherer import Gatherer, current_revision
+
+log = structlog.get_logger(__name__)
+SETTLE = timedelta(seconds=0.3)
+WHILE_ILL = timedelta(seconds=3)
+EPISODES = 50
+Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
+
+
+class Watchman:
+    """Keeps the Deployments in memory (from the watch) and inspects a namespace when something in it changed.
+
+    `add(namespace, after)` puts a namespace into the queue that calls `inspect`.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        reader: ClusterReader,
+        incidents: Incidents,
+        ledgers: Ledgers,
+        gatherer: Gatherer,
+        book: Book,
+        *,
+        detect: bool,
+        detect_after: timedelta,
+        operator_namespace: str,
+    ) -> None:
+        self._clock = clock
+        self._reader = reader
+        self._incidents = incidents
+        self._ledgers = ledgers
+        self._gatherer = gatherer
+        self._book = book
+        self._detect = detect
+        self._detect_after = detect_after
+        self._skip = PROTECTED_NAMESPACES | {operator_namespace}
+        self._deployments: dict[tuple[str, str], KubeObject] = {}
+        self._opened: dict[tuple[str, str], str] = {}
+
+    async def watch(self, add: Callable[[str, timedelta], None]) -> None:
+        """Follows the Deployments of the whole cluster, for ever."""
+        async for event, deployment in self._reader.watch("apps/v1", "Deployment"):
+            key = (deployment.namespace, deployment.name)
+            if event == "BOOKMARK" or deployment.namespace in self._skip:
+                continue
+            if event == "DELETED":
+                self._deployments.pop(key, None)
+                continue
+            self._deployments[key] = deployment
+            add(deployment.namespace, SETTLE)
+
+    async def inspect(self, namespace: str) -> timedelta | None:
+        """Looks at one namespace: remembers what is healthy, opens Incidents for what is stuck. None: wait for the next event."""
+        mine = [d for (ns, _), d in self._deployments.items() if ns == namespace]
+        if not mine:
+            return None
+        ledger = await self._ledgers.get(namespace, LEDGER_NAME)
+        known = ledger.spec if ledger else LedgerSpec()
+        now = self._clock.now()
+        ill = [d for d in mine if not rollout_complete(d)[0]]
+        news = [d for d in mine if d not in ill and self._unrecorded(known, d)]
+        relabelled = [d for d in mine if books.remember_labels(known, d, now) is not known]
+        if not (ledger is None or ill or news or relabelled):
+            return None
+        snapshot = await self._gatherer.snapshot(namespace, None) if ledger is None or ill or news else None
+        await self._remember(namespace, ledger is None, mine, news, snapshot, now)
+        if not ill or not self._detect or snapshot is None:
+            return None
+        await self._open_incidents(namespace, snapshot, known, now)
+        return WHILE_ILL
+
+    def _unrecorded(self, known: LedgerSpec, deployment: KubeObject) -> bool:
+        recorded = {h.template_sha256 for h in known.healthy_revisions if h.workload_uid == deployment.uid}
+        return template_sha256(deployment.at("spec", "template", default={})) not in recorded
+
+    async def _remember(
+        self, namespace: str, first: bool, mine: list[KubeObject], healthy: list[KubeObject], snapshot: Snapshot | None, now: datetime
+    ) -> None:
+        """One write for everything new: labels, healthy revisions, and at the first look what is broken already."""
+        broken = tuple(_preexisting(r, now) for r in engine.stuck_rollouts(snapshot, now)) if first and snapshot is not None else ()
+
+        def change(spec: LedgerSpec) -> LedgerSpec:
+            for d in mine:
+                spec = books.remember_labels(spec, d, now)
+            for d in healthy:
+                listed = snapshot.find("Deployment", d.name) if snapshot is not None else None
+                if not isinstance(listed, KubeObject) or listed.uid != d.uid or not rollout_complete(listed)[0] or snapshot is None:
+                    continue  # what is recorded is what the very snapshot shows healthy
+                revision = current_revision(snapshot, listed)
+                if revision is not None:
+                    spec = books.remember_healthy(spec, listed, revision, now)
+            return books.remember_broken(spec, broken) if broken else spec
+
+        try:
+            await self._book(namespace, LEDGER_NAME, change)
+        except PermanentError as refused:
+            log.warning("cannot keep the ledger of a namespace", namespace=namespace, error=str(refused))
+        if broken:
+            log.warning("already broken at the first look; listed, not acted on", namespace=namespace, workloads=[b.workload for b in broken])
+
+    async def _open_incidents(self, namespace: str, snapshot: Snapshot, known: LedgerSpec, now: datetime) -> None:
+        before = {(p.uid, p.revision_uid) for p in known.preexisting}
+        for rollout in engine.stuck_rollouts(snapshot, now):
+            if (rollout.uid, rollout.revision_uid) in before or now - rollout.since < self._detect_after:
+                continue
+            if self._opened.get((namespace, rollout.target.name)) == rollout.revision_uid:
+                continue
+            await self._open(namespace, rollout)
+            self._opened[(namespace, rollout.target.name)] = rollout.revision_uid
+
+    async def _open(self, namespace: str, rollout: StuckRollout) -> None:
+        """A deterministic name for each episode: an open one absorbs the signal, a closed one leads to the next number."""
+        for episode in range(1, EPISODES + 1):
+            name = incident_name(namespace, rollout, episode)
+            try:
+                await self._incidents.create(namespace, manifest(name, rollout))
+            except AlreadyExistsError:
+                found = await self._incidents.get(namespace, name)
+                if isinstance(found, Incident) and absorbs(found, rollout):
+                    return
+                continue
+            metrics.INCIDENTS_OPENED.inc()
+            log.info("incident opened", namespace=namespace, incident=name, reason=rollout.reason)
+            return
+        log.error("too many episodes", namespace=namespace, workload=rollout.target.title)
+
+
+def _preexisting(r: StuckRollout, now: datetime) -> Preexisting:
+    return Preexisting(uid=r.uid, workload=r.target.title, revision_uid=r.revision_uid, reason=line(r.reason, 256), at=now)
+
+
+def incident_name(namespace: str, rollout: StuckRollout, episode: int) -> str:
+    """`<workload>-rolloutstuck-<10 hex of the key>-<episode>`, at most 63 characters."""
+    key = hashlib.sha256(f"{namespace}/{rollout.target.kind}/{rollout.target.name}/RolloutStuck".encode()).hexdigest()[:10]
+    return f"{rollout.target.name[:30].rstrip('-.')}-rolloutstuck-{key}-{episode}"
+
+
+def manifest(name: str, rollout: StuckRollout) -> Mapping[str, Any]:
+    """The Incident as it is created."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Incident",
+        "metadata": {"name": name},
+        "spec": {
+            "target": rollout.target.wire(),
+            "severity": "Critical" if rollout.nothing_serves else "Warning",
+            "title": line(f"Rollout of {rollout.target.name} makes no progress: {rollout.reason}", 256),
+            "signal": {"source": "Detector", "name": "RolloutStuck", "startsAt": rollout.since.isoformat().replace("+00:00", "Z")},
+        },
+    }
+
+
+def absorbs(found: Incident, rollout: StuckRollout) -> bool:
+    """Whether that Incident is ours, about the same object, open and not suspended (threats.md 26)."""
+    closed = any(c.type == "Closed" and c.status == "True" for c in found.status.conditions)
+    return found.spec.signal is not None and found.spec.target == rollout.target and not closed and not found.spec.suspend
+

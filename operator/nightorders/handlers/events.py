@@ -1,0 +1,74 @@
+"""kopf watches our own kinds; every event only puts a key into a queue. No handler decides anything, none keeps state in the object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from ..api.meta import GROUP, VERSION
+
+Key = tuple[str, str]
+
+
+class LastSeen:
+    """The resourceVersion of each Incident that the watch delivered last: how we notice a watch that died in silence."""
+
+    def __init__(self) -> None:
+        self.versions: dict[Key, str] = {}
+
+
+def registry(
+    incident: Callable[[Key], None], orders: Callable[[str], None], seen: LastSeen, is_own_write: Callable[[Key, str], bool]
+) -> kopf.OperatorRegistry:
+    """Handlers for Incidents and policies."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_via_client(**kwargs)
+
+    @kopf.on.event(GROUP, VERSION, "incidents", registry=made)
+    async def on_incident(event: Any, namespace: str | None, name: str | None, meta: Any, **_: Any) -> None:
+        key = (namespace or "", name or "")
+        if event["type"] == "DELETED":
+            seen.versions.pop(key, None)
+        else:
+            version = str(meta.get("resourceVersion", ""))
+            seen.versions[key] = version
+            if is_own_write(key, version):
+                return
+        incident(key)
+
+    @kopf.on.event(GROUP, VERSION, "remediationpolicies", registry=made)
+    async def on_policy(namespace: str | None, **_: Any) -> None:
+        orders(namespace or "")
+
+    @kopf.on.event(GROUP, VERSION, "clusterremediationpolicies", registry=made)
+    async def on_cluster_policy(**_: Any) -> None:
+        orders("")
+
+    return made
+
+
+def settings() -> kopf.OperatorSettings:
+    """No Events, no progress annotations, no scanning of other kinds, no peering; watches end by themselves and are made again."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.watching.server_timeout = 290
+    chosen.watching.client_timeout = 330
+    chosen.watching.connect_timeout = 10
+    chosen.queueing.worker_limit = 20
+    chosen.queueing.idle_timeout = 5
+    return chosen
+
+
+async def watch_own_kinds(made: kopf.OperatorRegistry, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Runs kopf inside our own event loop until `stop` is set."""
+    await kopf.operator(registry=made, settings=settings(), clusterwide=True, standalone=True, stop_flag=stop, ready_flag=ready)
+
+

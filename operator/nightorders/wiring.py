@@ -1,0 +1,302 @@
+"""The composition root: builds adapters, controller and handlers, and runs them. May import everything; nothing imports it but __main__."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from . import metrics, shipped
+from .adapters.clock import SystemClock
+from .adapters.crds import compare_crds
+from .adapters.guard import AdmissionGuard
+from .adapters.health import HealthServer
+from .adapters.kube import EventAnnouncer, IncidentStore, KubeClient, LedgerStore, PolicyStore, Reader, Resources, Target, Watcher
+from .adapters.lease import LeaderLease
+from .adapters.prometheus import PrometheusMetrics, PrometheusSettings
+from .api.v1alpha1.incident import Incident, IncidentStatus
+from .controller.executor import Executor
+from .controller.gatherer import Gatherer, Ports
+from .controller.janitor import Janitor, every
+from .controller.orders import OrderBook
+from .controller.queue import WorkQueue
+from .controller.reconciler import Key, Reconciler
+from .controller.watchman import Watchman
+from .diagnosis.redaction import redact
+from .domain.situation import Operator, Proof
+from .handlers.events import LastSeen, registry, watch_own_kinds
+from .settings import Settings
+
+log = structlog.get_logger(__name__)
+QUEUE_SILENCE = 60.0
+WATCH_SILENCE = 330.0
+
+
+def configure_logging(settings: Settings) -> None:
+    """JSON lines (or key=value on a terminal) on standard error, also for kopf and other libraries."""
+    level = getattr(logging, settings.log_level.upper(), logging.INFO)
+    shared: list[structlog.types.Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared]))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What needs the API server and nothing else: enough for `nightorders diagnose`."""
+
+    client: KubeClient
+    clock: SystemClock
+    reader: Reader
+    resources: Resources
+    watcher: Watcher
+
+
+@asynccontextmanager
+async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[Connection]:
+    """A connection that is closed at the end. Raises PermanentError without a usable configuration."""
+
+    def on_state(kind: str, healthy: bool, message: str) -> None:
+        metrics.WATCH_HEALTHY.labels(kind=kind).set(1 if healthy else 0)
+        (log.info if healthy else log.warning)("watch", kind=kind, healthy=healthy, message=message)
+
+    clock = SystemClock()
+    async with await KubeClient.connect(kubeconfig=kubeconfig, context=context) as client:
+        resources = Resources(client)
+        watcher = Watcher(client, resources, on_state=on_state)
+        yield Connection(client, clock, Reader(client, resources, clock, redact=redact, watcher=watcher), resources, watcher)
+
+
+class OwnWrites(IncidentStore):
+    """Remembers the version of our own last write of each Incident, whose event needs no pass."""
+
+    def __init__(self, client: KubeClient) -> None:
+        super().__init__(client)
+        self._written: dict[Key, str] = {}
+
+    async def save_status(self, incident: Incident, status: IncidentStatus) -> Incident:
+        return self._note(await super().save_status(incident, status))
+
+    async def set_finalizer(self, incident: Incident, present: bool) -> Incident:
+        return self._note(await super().set_finalizer(incident, present))
+
+    def _note(self, saved: Incident) -> Incident:
+        if len(self._written) > 10_000:
+            self._written.clear()
+        self._written[(saved.metadata.namespace, saved.metadata.name)] = saved.metadata.resource_version
+        return saved
+
+    def is_own(self, key: Key, version: str) -> bool:
+        """Whether that version of the Incident is our own write."""
+        return self._written.get(key) == version
+
+
+class Run:
+    """The operator as a process."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self.settings = settings
+        operator = Operator(settings.username, settings.namespace)
+        c = connection
+        self._client = c.client
+        self._watcher = c.watcher
+        self._incidents = OwnWrites(c.client)
+        policies, ledgers = PolicyStore(c.client), LedgerStore(c.client)
+        guard = AdmissionGuard(c.client, c.clock, shipped.admission(), namespace=settings.namespace, username=settings.username)
+        prometheus = PrometheusMetrics(
+            PrometheusSettings(
+                url=settings.prometheus_url or "",
+                token_file=Path(settings.prometheus_token_file) if settings.prometheus_token_file else None,
+                ca_file=Path(settings.prometheus_ca_file) if settings.prometheus_ca_file else None,
+            )
+        )
+        announcer = EventAnnouncer(c.client, c.clock, instance=settings.identity, on_lost=lambda _: metrics.EVENTS_LOST.inc())
+        ports = Ports(c.clock, c.reader, self._incidents, policies, ledgers, prometheus, guard)
+        gatherer = Gatherer(ports, operator)
+        executor = Executor(c.clock, self._incidents, ledgers, Target(c.client, c.resources), announcer, operator, redact)
+        reconciler = Reconciler(c.clock, self._incidents, gatherer, executor)
+        self.incident_queue: WorkQueue[Key] = WorkQueue("incidents", reconciler.reconcile, workers=settings.workers, failed=reconciler.failed)
+        watchman = Watchman(
+            c.clock, c.reader, self._incidents, ledgers, gatherer, executor.book,
+            detect=settings.detect, detect_after=settings.detect_after, operator_namespace=settings.namespace,
+        )
+        self._watchman = watchman
+        self.namespace_queue: WorkQueue[str] = WorkQueue("namespaces", watchman.inspect, workers=2)
+        self.order_queue: WorkQueue[str] = WorkQueue("orders", OrderBook(c.clock, c.reader, policies).reconcile, workers=1)
+        self._janitor = Janitor(
+            c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
+        )
+        self._seen = LastSeen()
+        self._missed: set[Key] = set()
+        self._deaf = False
+        self._ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._leading = not settings.leader_election
+        self.waiting_for = "starting"
+
+    async def _compare_schemas(self) -> Proof:
+        report = await compare_crds(self._client)
+        return Proof(report.current, "; ".join(report.messages))
+
+    # ------------------------------------------------------------ health
+
+    def live(self) -> list[str]:
+        """What only a restart would cure: a worker loop that stands still, a watch that is silent although things change."""
+        if not self._leading or not self._ready.is_set():
+            return []
+        now = asyncio.get_running_loop().time()
+        wrong = [
+            f"queue {q.name} has not turned for {now - q.last_turn:.0f} s"
+            for q in (self.incident_queue, self.namespace_queue, self.order_queue)
+            if now - q.last_turn > QUEUE_SILENCE
+        ]
+        wrong += [f"the watch on {kind} has been silent for {s:.0f} s" for (_, kind), s in self._watcher.silence().items() if s > WATCH_SILENCE]
+        if self._deaf:
+            wrong.append("the watch on Incidents does not deliver what a list shows")
+        return wrong
+
+    def ready(self) -> list[str]:
+        """Why it would not act at the moment. A standby is ready: it takes over when the leader goes."""
+        return [self.waiting_for] if self.waiting_for else self.live()
+
+    async def _relist(self) -> None:
+        """All open Incidents again; and whether the watch has delivered what the list shows, two lists in a row."""
+        listed: dict[Key, str] = {}
+
+        def add(key: Key) -> None:
+            self.incident_queue.add(key)
+
+        try:
+            for incident in await self._incidents.list():
+                if isinstance(incident, Incident):
+                    listed[(incident.metadata.namespace, incident.metadata.name)] = incident.metadata.resource_version
+        except Exception as error:  # the janitor's own list right below reports it; here it only means: cannot compare
+            log.debug("cannot compare the watch with a list", error=str(error))
+        missed = {k for k, version in listed.items() if self._seen.versions.get(k) != version}
+        self._deaf = bool(missed & self._missed) and self._ready.is_set()
+        self._missed = missed
+        await self._janitor.relist(add)
+
+    # ------------------------------------------------------------ running
+
+    async def run(self) -> int:
+        """Until a signal (0) or until the leadership is lost (1)."""
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sig, self._stop.set)
+        health = HealthServer(self.live, self.ready, metrics.REGISTRY)
+        s = self.settings
+        await health.start(s.listen, s.health_port, s.metrics_port)
+        lost: list[str] = []
+
+        def on_lost(why: str) -> None:
+            lost.append(why)
+            self._stop.set()
+
+        lease = LeaderLease(
+            self._client, namespace=s.namespace, lease=s.lease_seconds, renew_deadline=s.lease_seconds * 2 / 3, retry=s.lease_seconds / 7.5,
+            on_lost=on_lost,
+        )
+        try:
+            if not await self._unless_stopped(self._schemas_served()):
+                return 0
+            if s.leader_election:
+                self.waiting_for = ""
+                log.info("standing by", identity=lease.identity)
+                if not await self._unless_stopped(lease.acquire()):
+                    return 0
+                self._leading = True
+            metrics.LEADER.set(1)
+            log.info("leading", identity=lease.identity)
+            await self._lead(lease)
+        finally:
+            metrics.LEADER.set(0)
+            await lease.release()
+            await health.stop()
+        if lost:
+            log.error("leadership lost; ending, so that nothing runs without it", why=lost[0])
+        return 1 if lost else 0
+
+    async def _unless_stopped(self, work: object) -> bool:
+        """Whether `work` ended before the stop signal."""
+        tasks = {asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())}  # type: ignore[call-overload]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            task.result()
+        return not self._stop.is_set()
+
+    async def _schemas_served(self) -> None:
+        """Waits until the CRDs are there; kopf would give up and exit."""
+        while True:
+            report = await compare_crds(self._client)
+            missing = [m for m in report.messages if "is missing" in m or "is not served" in m]
+            if not missing:
+                return
+            self.waiting_for = "; ".join(missing)
+            log.error("waiting for the custom resources", problem=self.waiting_for)
+            await asyncio.sleep(5)
+
+    async def _lead(self, lease: LeaderLease) -> None:
+        made = registry(self.incident_queue.add, self.order_queue.add, self._seen, self._incidents.is_own)
+        self.waiting_for = "the watches on our own kinds are starting"
+        await self._janitor.prove()
+        jobs = [
+            self.incident_queue.run(),
+            self.namespace_queue.run(),
+            self.order_queue.run(),
+            self._watchman.watch(self.namespace_queue.add),
+            watch_own_kinds(made, self._stop, self._ready),
+            self._announce_ready(),
+            every(self.settings.recheck, self._relist),
+            every(self.settings.guard_every, self._janitor.prove),
+            every(timedelta(seconds=5), self._gauges),
+        ]
+        if self.settings.leader_election:
+            jobs.append(lease.keep())
+        tasks = [asyncio.create_task(job) for job in jobs]
+        stop = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, stop):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, stop, return_exceptions=True)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def _announce_ready(self) -> None:
+        await self._ready.wait()
+        self.waiting_for = ""
+        log.info("ready")
+        await asyncio.Event().wait()
+
+    async def _gauges(self) -> None:
+        for queue in (self.incident_queue, self.namespace_queue, self.order_queue):
+            metrics.QUEUE_DEPTH.labels(queue=queue.name).set(len(queue))
+
+
+async def run(settings: Settings) -> int:
+    """Runs the operator; returns the exit status."""
+    configure_logging(settings)
+    if settings.kubeconfig:
+        os.environ["KUBECONFIG"] = settings.kubeconfig  # kopf finds its own way to the API server
+    async with connect(settings.kubeconfig, settings.context) as connection:
+        return await Run(settings, connection).run()
