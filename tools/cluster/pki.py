@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,9 @@ def user_name(common_name: str, organizations: Iterable[str] = ()) -> x509.Name:
     """
     parts = [(NameOID.ORGANIZATION_NAME, value) for value in organizations]
     parts.append((NameOID.COMMON_NAME, common_name))
-    return x509.Name([x509.NameAttribute(oid, value, _validate=False) for oid, value in parts])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about the length
+        return x509.Name([x509.NameAttribute(oid, value, _validate=False) for oid, value in parts])
 
 
 @dataclass(frozen=True)
