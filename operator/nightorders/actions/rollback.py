@@ -61,7 +61,9 @@ class RollbackWorkload:
         if top is None:
             return _none("no origin is shown")
         if top.object != target.title or top.change is None or top.change.kind != "Release":
-            return _none(f"the origin is {top.category} at {top.object} and no release of {target.title} brought it in: a rollback would not remove it")
+            return _none(
+                f"the origin is {top.category} at {top.object} and no release of {target.title} brought it in: a rollback would not remove it"
+            )
         revisions = revisions_of(snapshot, target, ledger)
         current = [r for r in revisions if r.sha256 == template_sha256(target.at("spec", "template", default={}))]
         if len(current) != 1 or current[0].source.uid != diagnosis.failing_revision:
@@ -171,7 +173,11 @@ def _ready_of(snapshot: Snapshot, source: KubeObject) -> int:
 
 def _impact(target: KubeObject, current: Revision, chosen: Revision, replicas: int, at_risk: int) -> str:
     unavailable = target.at("spec", "strategy", "rollingUpdate", "maxUnavailable", default="25%")
-    how = "all at once (strategy Recreate)" if target.at("spec", "strategy", "type") == "Recreate" else f"at most {unavailable} unavailable at a time"
+    how = (
+        "all at once (strategy Recreate)"
+        if target.at("spec", "strategy", "type") == "Recreate"
+        else f"at most {unavailable} unavailable at a time"
+    )
     helm = helm_release(target)
     note = f"; Helm release {helm} does not know of it: run helm rollback, too, before the next upgrade" if helm else ""
     return line(
@@ -190,14 +196,24 @@ def _preflight(target: KubeObject, chosen: Revision, current: Revision) -> Verdi
 def _caps(snapshot: Snapshot, target: KubeObject, current: Revision, chosen: Revision) -> Iterable[Speaker]:
     if not chosen.proof:
         yield Speaker(
-            who="preflight", level=Level.L3, because=f"revision {chosen.number} was never seen healthy by the operator: complete, available and unchanged"
+            who="preflight",
+            level=Level.L3,
+            because=f"revision {chosen.number} was never seen healthy by the operator: complete, available and unchanged",
         )
     for thing in (target, current.source):
         if ROLLBACK_BARRIER_ANNOTATION in thing.annotations:
-            yield Speaker(who="preflight", level=Level.L2, because=f"{thing.title} carries {ROLLBACK_BARRIER_ANNOTATION}: going back may need more than a template")
+            yield Speaker(
+                who="preflight",
+                level=Level.L2,
+                because=f"{thing.title} carries {ROLLBACK_BARRIER_ANNOTATION}: going back may need more than a template",
+            )
             break
     for name, at in _changed_since(snapshot, chosen, current):
-        yield Speaker(who="preflight", level=Level.L3, because=f"ConfigMap/{name} changed at {at:%Y-%m-%d %H:%M}Z, after revision {chosen.number} was replaced")
+        yield Speaker(
+            who="preflight",
+            level=Level.L3,
+            because=f"ConfigMap/{name} changed at {at:%Y-%m-%d %H:%M}Z, after revision {chosen.number} was replaced",
+        )
 
 
 def _changed_since(snapshot: Snapshot, chosen: Revision, current: Revision) -> Iterable[tuple[str, datetime]]:
@@ -221,7 +237,11 @@ def configmaps_of(template: Mapping[str, Any]) -> set[str]:
     def walk(node: object) -> None:
         if isinstance(node, Mapping):
             for key, value in node.items():
-                if key in ("configMapRef", "configMapKeyRef", "configMap") and isinstance(value, Mapping) and isinstance(value.get("name"), str):
+                if (
+                    key in ("configMapRef", "configMapKeyRef", "configMap")
+                    and isinstance(value, Mapping)
+                    and isinstance(value.get("name"), str)
+                ):
                     names.add(value["name"])
                 walk(value)
         elif isinstance(node, list):
@@ -237,7 +257,9 @@ def _alternatives(target: KubeObject, revisions: Sequence[Revision], current: Re
         if r not in (current, chosen) and r.number < current.number:
             why = "older than the chosen one" if r.number < chosen.number else "newer, but not proven healthy"
             yield Alternative(action=f"RollbackWorkload to revision {r.number}", why=why)
-    yield Alternative(action=f"kubectl rollout restart deployment/{target.name}"[:256], why="new pods of the same revision fail in the same way")
+    yield Alternative(
+        action=f"kubectl rollout restart deployment/{target.name}"[:256], why="new pods of the same revision fail in the same way"
+    )
 
 
 def template_patch(target: KubeObject, template: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,7 +301,9 @@ def guarded(target: KubeObject, before: Mapping[str, Any], operations: Sequence[
     for o in operations:
         if o["op"] in ("replace", "remove"):
             tests.append({"op": "test", "path": "/spec/template" + o["path"], "value": jsonpatch.JsonPointer(o["path"]).resolve(before)})
-    moved = [{**o, "path": "/spec/template" + o["path"], **({"from": "/spec/template" + o["from"]} if "from" in o else {})} for o in operations]
+    moved = [
+        {**o, "path": "/spec/template" + o["path"], **({"from": "/spec/template" + o["from"]} if "from" in o else {})} for o in operations
+    ]
     return [*tests, *moved]
 
 

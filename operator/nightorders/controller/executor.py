@@ -133,7 +133,10 @@ class Executor:
         except PermanentError as refused:
             return Reason.DRY_RUN_REFUSED, f"the API server refuses it: {refused}"
         if (got := spec_sha256(after.at("spec", default={}))) != step.proposal.after_sha256:
-            return Reason.DRY_RUN_REFUSED, f"the cluster would make something else of it ({got[:15]}…): an admission webhook changes {target.title}"
+            return (
+                Reason.DRY_RUN_REFUSED,
+                f"the cluster would make something else of it ({got[:15]}…): an admission webhook changes {target.title}",
+            )
         return DryRun(at=self._clock.now(), diff=diff(target, after, self._redact))
 
     # ------------------------------------------------------------ the transaction
@@ -242,10 +245,10 @@ def conditional(target: KubeObject, patch: Mapping[str, Any], execution: str) ->
 
 def grant(namespace: str, operator: Operator) -> str:
     """The command that gives the operator the right to roll back in one namespace."""
-    _, _, account_namespace, account = operator.username.split(":") if operator.username.count(":") == 3 else ("", "", operator.namespace, "nightorders")
+    _, _, account_namespace, account = (
+        operator.username.split(":") if operator.username.count(":") == 3 else ("", "", operator.namespace, "nightorders")
+    )
     return (
         f"kubectl create rolebinding nightorders-action-rollbackworkload -n {namespace} "
         f"--clusterrole=nightorders-action-rollbackworkload --serviceaccount={account_namespace}:{account}"
     )
-
-

@@ -89,7 +89,9 @@ def policy_status(policy: RemediationPolicy, orders: Orders, listing: Listing, n
         observed_generation=policy.metadata.generation,
         conditions=ready(policy.status.conditions, ok, reason, message, policy.metadata.generation, clock),
         workloads=len(matched),
-        actions=line(" ".join(f"{t}={r.effective_level}" for r, rule in zip(rules, policy.spec.rules, strict=True) for t in rule.types), 256),
+        actions=line(
+            " ".join(f"{t}={r.effective_level}" for r, rule in zip(rules, policy.spec.rules, strict=True) for t in rule.types), 256
+        ),
         rules=rules,
     )
 

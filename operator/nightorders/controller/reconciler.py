@@ -41,7 +41,9 @@ class Reconciler:
             situation = await self._gatherer.situation(incident)
             step = next_step(situation, self._clock.now())
             again = await self._executor.carry_out(situation, step)
-        log.debug("pass", incident=name, namespace=namespace, step=type(step).__name__, because=step.because if isinstance(step, Idle) else "")
+        log.debug(
+            "pass", incident=name, namespace=namespace, step=type(step).__name__, because=step.because if isinstance(step, Idle) else ""
+        )
         return again
 
     async def failed(self, key: Key, error: Exception, attempts: int) -> None:

@@ -120,7 +120,9 @@ class Watchman:
         except PermanentError as refused:
             log.warning("cannot keep the ledger of a namespace", namespace=namespace, error=str(refused))
         if broken:
-            log.warning("already broken at the first look; listed, not acted on", namespace=namespace, workloads=[b.workload for b in broken])
+            log.warning(
+                "already broken at the first look; listed, not acted on", namespace=namespace, workloads=[b.workload for b in broken]
+            )
 
     async def _open_incidents(self, namespace: str, snapshot: Snapshot, known: LedgerSpec, now: datetime) -> None:
         before = {(p.uid, p.revision_uid) for p in known.preexisting}
@@ -178,4 +180,3 @@ def absorbs(found: Incident, rollout: StuckRollout) -> bool:
     """Whether that Incident is ours, about the same object, open and not suspended (threats.md 26)."""
     closed = any(c.type == "Closed" and c.status == "True" for c in found.status.conditions)
     return found.spec.signal is not None and found.spec.target == rollout.target and not closed and not found.spec.suspend
-

@@ -60,9 +60,7 @@ def _rule(v: Voices, now: datetime) -> Iterator[Speaker]:
 
 def _ceilings(v: Voices, now: datetime) -> Iterator[Speaker]:
     if v.orders.cluster_unreadable:
-        yield Speaker(
-            who="cluster policies", level=Level.L2, because=line("cannot read " + "; ".join(v.orders.cluster_unreadable))
-        )
+        yield Speaker(who="cluster policies", level=Level.L2, because=line("cannot read " + "; ".join(v.orders.cluster_unreadable)))
     for policy in v.orders.over(v.namespace):
         for ceiling in policy.spec.ceilings:
             if not ceiling.types or v.action in ceiling.types:
@@ -108,9 +106,7 @@ def _requester(v: Voices, now: datetime) -> Iterator[Speaker]:
     yield Speaker(who="incident", level=Level.L3, because="not opened by the operator itself")
     found = governing_rule(v.orders, own_labels(v.target.labels), v.action)
     if v.incident.spec.requested_by is None and isinstance(found, Governing) and found.rule.approval.separated:
-        yield Speaker(
-            who="incident", level=Level.L2, because="spec.requestedBy is not set, so requester and approver cannot be told apart"
-        )
+        yield Speaker(who="incident", level=Level.L2, because="spec.requestedBy is not set, so requester and approver cannot be told apart")
 
 
 def _raised_later(v: Voices, now: datetime) -> Iterator[Speaker]:
@@ -140,7 +136,9 @@ def _relabelled(v: Voices, now: datetime) -> Iterator[Speaker]:
     else:
         return
     if _rule_level(v, before) < _rule_level(v, labels):
-        yield Speaker(who="labels", level=Level.L3, because=line(f"labels of {v.target.title} changed {since} to those of a more permissive rule"))
+        yield Speaker(
+            who="labels", level=Level.L3, because=line(f"labels of {v.target.title} changed {since} to those of a more permissive rule")
+        )
 
 
 def _rule_level(v: Voices, labels: dict[str, str]) -> Level:

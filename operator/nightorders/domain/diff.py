@@ -17,9 +17,7 @@ from .snapshot import KubeObject
 def masked(node: Any) -> Any:
     """A copy in which every `value` of an environment variable is replaced by the first digits of its digest."""
     if isinstance(node, Mapping):
-        return {
-            k: [_masked_env(e) for e in v] if k == "env" and isinstance(v, list) else masked(v) for k, v in node.items()
-        }
+        return {k: [_masked_env(e) for e in v] if k == "env" and isinstance(v, list) else masked(v) for k, v in node.items()}
     if isinstance(node, list):
         return [masked(item) for item in node]
     return node

@@ -107,7 +107,10 @@ def protected(q: Question, now: datetime) -> Verdict:
     for policy_ in q.orders.over(q.namespace):
         for entry in policy_.spec.protected:
             if (not entry.kinds or q.target.kind in entry.kinds) and entry.selector.matches(q.target.labels):
-                return refused(Reason.PROTECTED, f"{q.target.title} is protected by ClusterRemediationPolicy/{policy_.metadata.name} entry {entry.name}")
+                return refused(
+                    Reason.PROTECTED,
+                    f"{q.target.title} is protected by ClusterRemediationPolicy/{policy_.metadata.name} entry {entry.name}",
+                )
     return passed("not protected")
 
 
@@ -139,7 +142,9 @@ def target_unchanged(q: Question, now: datetime) -> Verdict:
 
 def owner(q: Question, now: datetime) -> Verdict:
     if q.owner:
-        return refused(Reason.OWNED_ELSEWHERE, f"{q.target.title} is governed by {q.owner}; change it there, a live edit would be reverted or fought")
+        return refused(
+            Reason.OWNED_ELSEWHERE, f"{q.target.title} is governed by {q.owner}; change it there, a live edit would be reverted or fought"
+        )
     return passed("owned by nobody who would revert the change")
 
 
@@ -153,7 +158,9 @@ def rollout(q: Question, now: datetime) -> Verdict:
         due = r.terminal_since + parse_duration(limits.stalled_after)
         held = int((now - r.terminal_since).total_seconds())
         if now >= due:
-            return passed(f"the rollout is itself the fault; its terminal reason has held for {held} s (stalledAfter {limits.stalled_after})")
+            return passed(
+                f"the rollout is itself the fault; its terminal reason has held for {held} s (stalledAfter {limits.stalled_after})"
+            )
         return refused(
             Reason.ROLLOUT_UNDER_WAY,
             f"the terminal reason has held for {held} s of stalledAfter {limits.stalled_after}; acts from {due:%H:%M:%S}Z",
@@ -176,7 +183,11 @@ def cooldown(q: Question, now: datetime) -> Verdict:
         return passed("no earlier execution on this workload is remembered")
     due = max(times) + parse_duration(q.limits.cooldown)
     if now < due:
-        return refused(Reason.COOLDOWN, f"last {q.action} on {q.target.title} at {max(times):%H:%M:%S}Z; cooldown {q.limits.cooldown} ends {due:%H:%M:%S}Z", due)
+        return refused(
+            Reason.COOLDOWN,
+            f"last {q.action} on {q.target.title} at {max(times):%H:%M:%S}Z; cooldown {q.limits.cooldown} ends {due:%H:%M:%S}Z",
+            due,
+        )
     return passed(f"last execution at {max(times):%Y-%m-%d %H:%M}Z, cooldown {q.limits.cooldown}")
 
 
@@ -184,7 +195,11 @@ def rate(q: Question, now: datetime) -> Verdict:
     recent = sorted(at for at, _, _, execution in started(q.ledger, q.action) if now - at < HOUR and execution != q.execution)
     if len(recent) >= q.limits.per_hour:
         due = recent[-q.limits.per_hour] + HOUR
-        return refused(Reason.RATE, f"{len(recent)} of {q.limits.per_hour} executions of {q.action} in this namespace within the hour; next from {due:%H:%M:%S}Z", due)
+        return refused(
+            Reason.RATE,
+            f"{len(recent)} of {q.limits.per_hour} executions of {q.action} in this namespace within the hour; next from {due:%H:%M:%S}Z",
+            due,
+        )
     return passed(f"{len(recent)} of {q.limits.per_hour} executions within the hour")
 
 
@@ -194,9 +209,15 @@ def budget(q: Question, now: datetime) -> Verdict:
     running = [r for r in (fleet.reservations if fleet else ()) if r.execution != q.execution]
     recent = [at for at, _, _, execution in started(q.fleet, None) if now - at < HOUR and execution != q.execution]
     if len(running) >= limit.max_concurrent:
-        return refused(Reason.BUDGET, f"{len(running)} of {limit.max_concurrent} executions are running in the fleet", now + timedelta(seconds=30))
+        return refused(
+            Reason.BUDGET, f"{len(running)} of {limit.max_concurrent} executions are running in the fleet", now + timedelta(seconds=30)
+        )
     if len(recent) >= limit.per_hour:
-        return refused(Reason.BUDGET, f"{len(recent)} of {limit.per_hour} executions in the fleet within the hour", min(recent) + HOUR if recent else None)
+        return refused(
+            Reason.BUDGET,
+            f"{len(recent)} of {limit.per_hour} executions in the fleet within the hour",
+            min(recent) + HOUR if recent else None,
+        )
     own = [r for r in (q.ledger.spec.reservations if q.ledger else ()) if r.workload == q.target.title and r.execution != q.execution]
     if own:
         return refused(Reason.BUDGET, f"execution {own[0].execution} already works on {q.target.title}", now + timedelta(seconds=30))
@@ -257,8 +278,6 @@ def judge(q: Question, now: datetime) -> tuple[tuple[GateResult, ...], Verdict]:
     All gates are asked, so that a human sees everything that stands in the way, not only the first.
     """
     verdicts = [(gate, gate.judge(q, now)) for gate in CHAIN]
-    results = tuple(
-        GateResult(gate=g.name, allowed=v.allowed, reason=v.reason, message=line(v.message)) for g, v in verdicts
-    )
+    results = tuple(GateResult(gate=g.name, allowed=v.allowed, reason=v.reason, message=line(v.message)) for g, v in verdicts)
     counting = [v for g, v in verdicts if not v.allowed and (g.advice or q.level > Level.L2)]
     return results, counting[0] if counting else passed("every gate passed")

@@ -50,7 +50,9 @@ class Ungoverned:
 def governing_rule(orders: Orders, labels: Mapping[str, str], action: ActionType) -> Governing | Ungoverned:
     """The one rule for a workload with these labels and that action type; two are ambiguous and govern nothing."""
     if orders.unreadable:
-        return Ungoverned(Reason.POLICY_UNREADABLE, f"cannot read {'; '.join(orders.unreadable)}; upgrade the operator or correct the policy")
+        return Ungoverned(
+            Reason.POLICY_UNREADABLE, f"cannot read {'; '.join(orders.unreadable)}; upgrade the operator or correct the policy"
+        )
     own = dict(labels)
     hits = [
         Governing(policy, rule)

@@ -77,9 +77,7 @@ def verify_spec(verify: Verify, variables: Mapping[str, str]) -> VerifySpec:
     return VerifySpec(
         seconds=max(1, int(parse_duration(verify.for_).total_seconds())),
         every_seconds=max(1, int(parse_duration(verify.every).total_seconds())),
-        checks=tuple(
-            CheckSpec(name=c.name, promql=fill(c.promql), max=c.max, min=c.min, condition=c.condition) for c in verify.checks
-        ),
+        checks=tuple(CheckSpec(name=c.name, promql=fill(c.promql), max=c.max, min=c.min, condition=c.condition) for c in verify.checks),
         on_worse=verify.on_worse,
         on_unchanged=verify.on_unchanged,
         on_no_data=verify.on_no_data,

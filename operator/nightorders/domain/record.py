@@ -67,9 +67,7 @@ class Record:
 
     def done(self) -> IncidentStatus:
         """The new status; its phase follows from its conditions."""
-        status = self._status.model_copy(
-            update={"conditions": self._conditions, "observed_generation": self._incident.metadata.generation}
-        )
+        status = self._status.model_copy(update={"conditions": self._conditions, "observed_generation": self._incident.metadata.generation})
         plan = status.plan
         return status.model_copy(
             update={"phase": phase_of(status, suspended=self._incident.spec.suspend), "action": plan.action.value if plan else ""}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..api.meta import EXECUTION_LABEL, FINALIZER, Level, find_condition, line, parse_duration
+from ..api.meta import EXECUTION_LABEL, FINALIZER, Level, find_condition, line
 from ..api.v1alpha1.common import ActionType
 from ..api.v1alpha1.incident import Autonomy, DryRun, Execution, Hypothesis, Incident, IncidentStatus, Plan
 from . import approval, autonomy, gates, verification
@@ -145,11 +145,17 @@ def next_step(s: Situation, now: datetime) -> Step:
 def _without_target(s: Situation, target: Absent | NotLooked, now: datetime) -> Step:
     record = _looked(s, Record(s.incident, now))
     if isinstance(target, Absent):
-        reason, message = Reason.TARGET_NOT_FOUND, (
-            f"{target.title} does not exist in namespace {s.incident.metadata.namespace}; correct spec.target in a new Incident, or delete this one"
+        reason, message = (
+            Reason.TARGET_NOT_FOUND,
+            (
+                f"{target.title} does not exist in namespace {s.incident.metadata.namespace}; correct spec.target in a new Incident, or delete this one"
+            ),
         )
     else:
-        reason, message = Reason.TARGET_NOT_READABLE, f"cannot look at {target.title}: {target.because}" + (f"; {target.fix}" if target.fix else "")
+        reason, message = (
+            Reason.TARGET_NOT_READABLE,
+            f"cannot look at {target.title}: {target.because}" + (f"; {target.fix}" if target.fix else ""),
+        )
     record.condition("Triaged", "False", reason, message).condition("Stalled", "True", reason, message)
     if s.incident.status.plan is not None:
         record = _withdraw(record, reason, message)
@@ -177,7 +183,9 @@ def _looked(s: Situation, record: Record) -> Record:
     if d is None:
         return record
     status = s.incident.status
-    record.condition("Diagnosed", "True" if d.finding in (Finding.FAULT, Finding.NO_FAULT) else "False", FINDING_REASON[d.finding], d.message)
+    record.condition(
+        "Diagnosed", "True" if d.finding in (Finding.FAULT, Finding.NO_FAULT) else "False", FINDING_REASON[d.finding], d.message
+    )
     if same_meaning(status, d):
         return record
     top = d.top
@@ -239,7 +247,9 @@ def _healthy(s: Situation, d: Diagnosis, record: Record, now: datetime) -> Step:
     if now - since < HEALTHY_FOR:
         return _save(s, record, HEALTHY_FOR, None)
     if ever_ill or status.executions:
-        record.condition("Closed", "True", Reason.RECOVERED_BY_ITSELF, f"healthy again since {since:%H:%M:%S}Z, not by an action of the operator")
+        record.condition(
+            "Closed", "True", Reason.RECOVERED_BY_ITSELF, f"healthy again since {since:%H:%M:%S}Z, not by an action of the operator"
+        )
     else:
         record.condition("Closed", "True", Reason.NO_FAULT, d.message)
     record.story("closed: " + d.message)
@@ -293,9 +303,7 @@ def _weigh(s: Situation, target: KubeObject, d: Diagnosis, p: Proposal, record: 
         record = _withdraw(record, Reason.REJECTED, "the same plan was rejected; it is proposed again only when the evidence changes")
         return _save(s, record, LOOK_AGAIN, None)
     if kept is None or _level_class_changed(s.incident.status, level.level) or _expired(kept, now):
-        return Stage(
-            proposal=p, governing=found, level=level.level, ordered=autonomy.ordered(voices, now), status=record.done()
-        )
+        return Stage(proposal=p, governing=found, level=level.level, ordered=autonomy.ordered(voices, now), status=record.done())
     return _with_plan(s, target, found, kept, level, record, now)
 
 
@@ -306,7 +314,9 @@ def staged(incident: Incident, step: Stage, dry_run: DryRun | None, problem: str
     old = incident.status.plan
     record = Record(incident, now).set(plan=fresh, plan_sequence=fresh.sequence)
     if old is None or old.digest != fresh.digest:
-        record.set(approvals=()).story(f"staged plan {fresh.digest[:19]}… at {step.level}: {fresh.action} to revision {fresh.parameters.to_revision}")
+        record.set(approvals=()).story(
+            f"staged plan {fresh.digest[:19]}… at {step.level}: {fresh.action} to revision {fresh.parameters.to_revision}"
+        )
     how = "dry run accepted by the API server" if dry_run else f"not dry-run: {problem}"
     record.condition("Planned", "True", Reason.STAGED, f"{fresh.action} of {fresh.target.kind}/{fresh.target.name}: {fresh.impact}; {how}")
     match step.level:
@@ -316,7 +326,12 @@ def staged(incident: Incident, step: Stage, dry_run: DryRun | None, problem: str
         case Level.L4:
             record.condition("Approved", "True", Reason.NOT_REQUIRED, f"{fresh.rule} allows it alone (L4)")
         case _:
-            record.condition("Approved", "False", Reason.ADVISED, "L2: run status.plan.command with your own credentials; the operator notices and verifies")
+            record.condition(
+                "Approved",
+                "False",
+                Reason.ADVISED,
+                "L2: run status.plan.command with your own credentials; the operator notices and verifies",
+            )
     return record.done()
 
 
@@ -337,7 +352,11 @@ def _kept(incident: Incident, p: Proposal, found: object, plan: Plan | None) -> 
 def _level_class_changed(status: IncidentStatus, level: Level) -> bool:
     """Whether the plan waits in another way than this level asks: staged again then, under the same digest."""
     approved = find_condition(status.conditions, "Approved")
-    expected = {Level.L2: {Reason.ADVISED}, Level.L3: {Reason.WAITING, Reason.APPROVED, Reason.GUARD_NOT_PROVEN}, Level.L4: {Reason.NOT_REQUIRED}}
+    expected = {
+        Level.L2: {Reason.ADVISED},
+        Level.L3: {Reason.WAITING, Reason.APPROVED, Reason.GUARD_NOT_PROVEN},
+        Level.L4: {Reason.NOT_REQUIRED},
+    }
     return approved is None or approved.reason not in {r.value for r in expected.get(level, set())}
 
 
@@ -522,7 +541,11 @@ def _in_execution(s: Situation, e: Execution, plan: Plan, now: datetime) -> Step
 
 def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest: str, stamped: bool, now: datetime) -> Step:
     if stamped and digest == e.after:
-        return Save(applied(s.incident, e, plan, now), timedelta(seconds=plan.verify.every_seconds), (Reason.APPLIED, f"{plan.action} of {target.title} applied"))
+        return Save(
+            applied(s.incident, e, plan, now),
+            timedelta(seconds=plan.verify.every_seconds),
+            (Reason.APPLIED, f"{plan.action} of {target.title} applied"),
+        )
     if (lost := _last_look(s, e, plan, target, now)) is not None:
         return settle(s, e, "NotApplied", lost.message, lost.reason, now)
     if digest != e.before:
@@ -612,7 +635,9 @@ def _concluded(s: Situation, e: Execution, plan: Plan, verdict: verification.Ver
         record.condition("Verified", "True", reason, verdict.message)
         return settle(s, e, "Recovered", verdict.message, reason, now, record)
     record.condition("Verified", "False", reason, verdict.message)
-    wish = {"Worse": plan.verify.on_worse, "Unchanged": plan.verify.on_unchanged, "NoData": plan.verify.on_no_data}.get(verdict.verdict, "Escalate")
+    wish = {"Worse": plan.verify.on_worse, "Unchanged": plan.verify.on_unchanged, "NoData": plan.verify.on_no_data}.get(
+        verdict.verdict, "Escalate"
+    )
     if wish == "Escalate" or e.by == "human" or not verdict.by_workload:
         advice = f"; to put back what was there before: see {plan.inverse.ref}" if e.by == "human" else ""
         return settle(s, e, "Escalated", f"{verdict.verdict}: {verdict.message}{advice}", Reason.ESCALATED, now, record)
@@ -626,7 +651,9 @@ def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: d
     if digest == e.before:
         return settle(s, e, "Undone", f"{target.title} is as it was before the action", Reason.UNDONE, now)
     if digest != e.after:
-        return settle(s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now)
+        return settle(
+            s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now
+        )
     if s.backward is None:
         return settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
     return Undo(e, target, s.backward)

@@ -33,9 +33,7 @@ class Verdict:
 
 def begin(spec: VerifySpec, baseline: Sequence[Measurement], now: datetime) -> Verification:
     """A verification that starts now."""
-    return Verification(
-        verdict="Pending", started_at=now, until=now + timedelta(seconds=spec.seconds), baseline=tuple(baseline)[:32]
-    )
+    return Verification(verdict="Pending", started_at=now, until=now + timedelta(seconds=spec.seconds), baseline=tuple(baseline)[:32])
 
 
 def rollout_complete(target: KubeObject) -> tuple[bool, str]:
@@ -67,7 +65,11 @@ def serving_check(ready: int | None, before: int | None, unavailable_allowed: in
         return Measurement(check=SERVING, at=at, verdict="NoData", message="pods could not be listed")
     floor = 0 if before is None else max(0, before - unavailable_allowed)
     return Measurement(
-        check=SERVING, at=at, verdict="Pass" if ready >= floor else "Fail", value=str(ready), message=f"{ready} pods ready, at least {floor} expected"
+        check=SERVING,
+        at=at,
+        verdict="Pass" if ready >= floor else "Fail",
+        value=str(ready),
+        message=f"{ready} pods ready, at least {floor} expected",
     )
 
 
@@ -77,7 +79,10 @@ def dependents_check(failing: Sequence[str] | None, before: Sequence[str], at: d
         return Measurement(check=DEPENDENTS, at=at, verdict="NoData", message="dependents could not be listed")
     new = sorted(set(failing) - set(before))
     return Measurement(
-        check=DEPENDENTS, at=at, verdict="Fail" if new else "Pass", value=line(", ".join(sorted(failing)), 256),
+        check=DEPENDENTS,
+        at=at,
+        verdict="Fail" if new else "Pass",
+        value=line(", ".join(sorted(failing)), 256),
         message=line("newly failing: " + ", ".join(new)) if new else "no dependent is worse than before",
     )
 
@@ -109,7 +114,11 @@ def condition_check(check: CheckSpec, target: KubeObject, at: datetime) -> Measu
         return Measurement(check=check.name, at=at, verdict="NoData", message=line(f"{target.title} has no condition {check.condition}"))
     state = str(condition.get("status", ""))
     return Measurement(
-        check=check.name, at=at, verdict="Pass" if state == "True" else "Fail", value=line(state, 16), message=line(f"{check.condition} is {state}")
+        check=check.name,
+        at=at,
+        verdict="Pass" if state == "True" else "Fail",
+        value=line(state, 16),
+        message=line(f"{check.condition} is {state}"),
     )
 
 
@@ -140,7 +149,9 @@ def conclude(v: Verification, plan: Plan, worse_before: bool, now: datetime) -> 
         return Verdict("NoData", "; ".join(f"{m.check}: {m.message}" for m in missing))
     steady = v.until - timedelta(seconds=plan.verify.seconds / 3)
     if v.passing_since is not None and v.passing_since <= steady and v.samples >= WORSE_SAMPLES:
-        return Verdict("Recovered", f"all {len(v.measurements)} checks passed since {v.passing_since:%H:%M:%S}Z, {v.samples} rounds of samples")
+        return Verdict(
+            "Recovered", f"all {len(v.measurements)} checks passed since {v.passing_since:%H:%M:%S}Z, {v.samples} rounds of samples"
+        )
     return Verdict("Unchanged", "the checks passed only at the end of the window, not without a break for its last third")
 
 
@@ -160,6 +171,8 @@ def _worsened_metrics(plan: Plan, baseline: Sequence[Measurement], failing: Sequ
         if spec is None or old is None or not old.value or not m.value:
             continue
         then, now = float(old.value), float(m.value)
-        if (spec.max is not None and now > float(spec.max) and now > then) or (spec.min is not None and now < float(spec.min) and now < then):
+        if (spec.max is not None and now > float(spec.max) and now > then) or (
+            spec.min is not None and now < float(spec.min) and now < then
+        ):
             found.append(f"{m.check}: {then:g} before, {now:g} now")
     return "; ".join(found)

@@ -215,7 +215,10 @@ class RollbackParameters(Model):
     to_revision: ShortLine
     template_sha256: Annotated[Sha256, Field(description="Digest of the pod template that will be put back.")]
     proven_healthy: Annotated[
-        bool, Field(description="The operator itself recorded this very template while it was complete and available, or pods of it still serve.")
+        bool,
+        Field(
+            description="The operator itself recorded this very template while it was complete and available, or pods of it still serve."
+        ),
     ]
 
 
@@ -284,7 +287,10 @@ class Plan(Model):
     dry_run: DryRun | None = None
     command: Annotated[
         tuple[Annotated[tuple[Argument, ...], Field(max_length=32)], ...],
-        Field(max_length=4, description="The commands, piped into each other, that do exactly this with your own credentials; each one as argv."),
+        Field(
+            max_length=4,
+            description="The commands, piped into each other, that do exactly this with your own credentials; each one as argv.",
+        ),
     ]
     patch: Annotated[
         Text,
@@ -296,7 +302,9 @@ class Plan(Model):
         ),
     ] = ""
     content_sha256: Annotated[Sha256, Field(description="The digest without the sequence: equal for the same plan staged again.")]
-    approve: Annotated[Text, Field(description="Ready to paste, for a holder of the verb approve. Empty unless an approval is awaited.")] = ""
+    approve: Annotated[
+        Text, Field(description="Ready to paste, for a holder of the verb approve. Empty unless an approval is awaited.")
+    ] = ""
     reject: Annotated[Text, Field(description="Ready to paste: says no to this plan.")] = ""
     staged_at: Time
     staged_level: Annotated[Level, Field(description="What was ordered when it was staged; a waiting plan never rises above it.")]
@@ -318,7 +326,9 @@ class Autonomy(Model):
     """The level that holds here, and because of what."""
 
     level: Level
-    detected_level: Annotated[Level, Field(description="What was ordered when the Incident was first diagnosed; a later raise stops at L3.")]
+    detected_level: Annotated[
+        Level, Field(description="What was ordered when the Incident was first diagnosed; a later raise stops at L3.")
+    ]
     decided_by: Annotated[tuple[Speaker, ...], Field(max_length=32)] = ()
 
 
@@ -378,7 +388,9 @@ class Verification(Model):
     samples: Count = 0
     passing_since: Annotated[Time | None, Field(description="Since when every check passed without a break.")] = None
     baseline: Annotated[tuple[Measurement, ...], Field(max_length=32)] = ()
-    measurements: Annotated[tuple[Measurement, ...], Field(max_length=64, description="The latest sample of each check, and the first that failed.")] = ()
+    measurements: Annotated[
+        tuple[Measurement, ...], Field(max_length=64, description="The latest sample of each check, and the first that failed.")
+    ] = ()
 
 
 class TimelineEntry(Model):
@@ -447,7 +459,13 @@ class Incident(Resource):
             Column("Level", ".status.autonomy.level"),
             Column("Age", ".metadata.creationTimestamp", type="date"),
             Column("Target", ".spec.target.name", priority=1),
-            Column("Hurt", ".status.blastRadius.podsPercent", type="integer", priority=1, description="Percent of the target's pods that do not serve."),
+            Column(
+                "Hurt",
+                ".status.blastRadius.podsPercent",
+                type="integer",
+                priority=1,
+                description="Percent of the target's pods that do not serve.",
+            ),
             Column("Verdict", ".status.verification.verdict", priority=1),
             Column("Rule", ".status.plan.rule", priority=1),
             Column("Owner", ".status.owners[0].who", priority=1),

@@ -76,8 +76,6 @@ class LedgerSpec(Model):
     preexisting: Annotated[tuple[Preexisting, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
 
 
-
-
 class Ledger(Resource):
     """The operator's own book: running executions, outcomes, and revisions seen healthy. Nobody else may write it; it outlives policies."""
 

@@ -62,16 +62,26 @@ class ApprovalSpec(Model):
 class Limits(Model):
     """How much an action may put at risk, and how often."""
 
-    max_pods: Annotated[int, Field(ge=0, le=10000, description="Most healthy pods that the action may disrupt in total. A pod that does not serve costs nothing.")] = 10
+    max_pods: Annotated[
+        int,
+        Field(
+            ge=0, le=10000, description="Most healthy pods that the action may disrupt in total. A pod that does not serve costs nothing."
+        ),
+    ] = 10
     max_percent: Annotated[int, Field(ge=0, le=100, description="The same as a share of the workload's pods, in percent.")] = 50
     cooldown: Annotated[Duration, Field(description="Least time between two executions of this action on the same workload.")] = "10m"
     per_hour: Annotated[int, Field(ge=1, le=100, description="Most executions of this action in the namespace within an hour.")] = 3
     during_rollout: Annotated[
         Literal["Deny", "Allow"],
-        Field(description="Deny: a rollout that makes progress is left alone. A rollout that is itself the fault is not protected once stalledAfter has passed."),
+        Field(
+            description="Deny: a rollout that makes progress is left alone. A rollout that is itself the fault is not protected once stalledAfter has passed."
+        ),
     ] = "Deny"
     stalled_after: Annotated[
-        Duration, Field(description="How long a terminal reason (image not found, missing reference, three crashes) must have held without any new pod Ready.")
+        Duration,
+        Field(
+            description="How long a terminal reason (image not found, missing reference, three crashes) must have held without any new pod Ready."
+        ),
     ] = "5m"
 
 
@@ -81,10 +91,16 @@ class Check(Model):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                {"rule": "has(self.promql) != has(self.condition)", "message": "a check has either promql or condition, not both and not neither"},
+                {
+                    "rule": "has(self.promql) != has(self.condition)",
+                    "message": "a check has either promql or condition, not both and not neither",
+                },
                 {"rule": "!has(self.promql) || has(self.max) || has(self.min)", "message": "a promql check needs max or min, or both"},
                 {"rule": "has(self.promql) || (!has(self.max) && !has(self.min))", "message": "max and min belong to promql checks only"},
-                {"rule": "!has(self.max) || !has(self.min) || double(self.min) <= double(self.max)", "message": "min must not be above max"},
+                {
+                    "rule": "!has(self.max) || !has(self.min) || double(self.min) <= double(self.max)",
+                    "message": "min must not be above max",
+                },
                 {
                     "rule": (
                         "!has(self.promql) || !self.promql.replace('$namespace', '').replace('$name', '').replace('$kind', '')"
@@ -111,8 +127,6 @@ class Check(Model):
     condition: Annotated[Word | None, Field(description="Condition type of the workload that must be True.")] = None
 
 
-
-
 class Verify(Model):
     """How the effect is judged. The operator's own checks (symptom gone, rollout complete, dependents not worse) always run beside these."""
 
@@ -126,7 +140,9 @@ class Verify(Model):
         }
     )
 
-    for_: Annotated[Duration, Field(alias="for", description="Length of the window. Recovered needs every check to pass without a break until its end.")] = "5m"
+    for_: Annotated[
+        Duration, Field(alias="for", description="Length of the window. Recovered needs every check to pass without a break until its end.")
+    ] = "5m"
     every: Annotated[Duration, Field(description="Time between two samples.")] = "15s"
     checks: Annotated[
         tuple[Check, ...],
@@ -134,7 +150,9 @@ class Verify(Model):
     ] = ()
     on_worse: Annotated[Literal["Undo", "Escalate"], Field(description="What to do when the workload is worse than before.")] = "Undo"
     on_unchanged: Annotated[Literal["Undo", "Escalate"], Field(description="What to do when it did not help.")] = "Undo"
-    on_no_data: Annotated[Literal["Undo", "Escalate"], Field(description="What to do when a check could not be answered. Never counted as success.")] = "Escalate"
+    on_no_data: Annotated[
+        Literal["Undo", "Escalate"], Field(description="What to do when a check could not be answered. Never counted as success.")
+    ] = "Escalate"
 
 
 class Rule(Model):
@@ -163,7 +181,9 @@ class Rule(Model):
 class RemediationPolicySpec(Model):
     """Night orders of one team for the workloads of its namespace."""
 
-    selector: Annotated[LabelSelector, Field(description="Workloads that this policy governs; empty: every workload of the namespace.")] = LabelSelector()
+    selector: Annotated[LabelSelector, Field(description="Workloads that this policy governs; empty: every workload of the namespace.")] = (
+        LabelSelector()
+    )
     rules: Annotated[
         tuple[Rule, ...],
         Field(
@@ -228,7 +248,9 @@ class Protected(Model):
 
     name: Annotated[Word, Field(description="Unique in the policy.")]
     kinds: Annotated[tuple[KindName, ...], Field(max_length=16, description="Kinds; empty: every kind.", json_schema_extra=SET)] = ()
-    selector: Annotated[LabelSelector, Field(description="Labels of the object; empty: every object of the governed namespaces.")] = LabelSelector()
+    selector: Annotated[LabelSelector, Field(description="Labels of the object; empty: every object of the governed namespaces.")] = (
+        LabelSelector()
+    )
 
 
 class Fleet(Model):
@@ -252,9 +274,15 @@ class ClusterRemediationPolicySpec(Model):
             json_schema_extra=SET,
         ),
     ] = ()
-    ceilings: Annotated[tuple[Ceiling, ...], Field(max_length=16, description="Levels that nobody below may exceed.", json_schema_extra=BY_NAME)] = ()
-    protected: Annotated[tuple[Protected, ...], Field(max_length=32, description="Objects that no action ever touches.", json_schema_extra=BY_NAME)] = ()
-    fleet: Annotated[Fleet | None, Field(description="Limits over all namespaces; the lowest of all ClusterRemediationPolicies counts.")] = None
+    ceilings: Annotated[
+        tuple[Ceiling, ...], Field(max_length=16, description="Levels that nobody below may exceed.", json_schema_extra=BY_NAME)
+    ] = ()
+    protected: Annotated[
+        tuple[Protected, ...], Field(max_length=32, description="Objects that no action ever touches.", json_schema_extra=BY_NAME)
+    ] = ()
+    fleet: Annotated[
+        Fleet | None, Field(description="Limits over all namespaces; the lowest of all ClusterRemediationPolicies counts.")
+    ] = None
 
 
 class ClusterRemediationPolicyStatus(ConditionedStatus):

@@ -1,0 +1,118 @@
+"""Runs the test tiers one after the other, and says at the end which ran, with their counts, and which could not, with the reason.
+
+NIGHTORDERS_REQUIRE_TIERS (a comma-separated list) makes a tier that cannot run a failure: CI must not skip in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Tier:
+    """`command` runs it; `obstacle` says why it cannot run here (empty: it can)."""
+
+    name: str
+    command: list[str]
+    obstacle: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a tier ended. `skipped` holds the reason where it did not run."""
+
+    name: str
+    ok: bool
+    passed: int
+    failed: int
+    seconds: float
+    skipped: str = ""
+
+
+def nothing() -> str:
+    """No obstacle."""
+    return ""
+
+
+def no_control_plane() -> str:
+    """Builds the control plane if it is not there yet; the reason if that fails."""
+    return _build("control-plane")
+
+
+def no_prometheus() -> str:
+    """The same for Prometheus."""
+    return _build("control-plane") or _build("prometheus")
+
+
+def _build(what: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "tools.cluster", "build", "--set", what], cwd=ROOT, check=False)
+    return "" if done.returncode == 0 else f"cannot build {what} (see above)"
+
+
+def pytest(*arguments: str) -> list[str]:
+    """A pytest command line."""
+    return [sys.executable, "-m", "pytest", "-q", *arguments]
+
+
+TIERS = (
+    Tier("lint", ["make", "--no-print-directory", "lint", "verify"], nothing),
+    Tier("unit", pytest("tests/unit"), nothing),
+    Tier("property", pytest("tests/property"), nothing),
+    Tier("component", pytest("tests/component"), nothing),
+    Tier("cluster", pytest("tests/cluster", "-m", "cluster and not prometheus"), no_control_plane),
+    Tier("prometheus", pytest("tests/cluster", "-m", "prometheus"), no_prometheus),
+)
+FAST = ("lint", "unit", "property", "component")
+
+
+def run(tier: Tier) -> Result:
+    """Runs one tier; its output passes through."""
+    if obstacle := tier.obstacle():
+        return Result(tier.name, False, 0, 0, 0, obstacle)
+    print(f"\n=== {tier.name} ===", flush=True)
+    start = time.monotonic()
+    process = subprocess.Popen(tier.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+    assert process.stdout is not None
+    tail: list[str] = []
+    for row in process.stdout:
+        print(row, end="", flush=True)
+        tail = [*tail[-20:], row]
+    status = process.wait()
+    passed, failed = counts("".join(tail))
+    return Result(tier.name, status == 0, passed, failed, time.monotonic() - start)
+
+
+def counts(text: str) -> tuple[int, int]:
+    """(passed, failed or in error) from pytest's closing line."""
+    found = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)s?", text)}
+    return found.get("passed", 0), found.get("failed", 0) + found.get("error", 0)
+
+
+def main() -> int:
+    """Exit status 0 only if every tier that ran passed and every required tier ran."""
+    chosen = [t for t in TIERS if sys.argv[1:] != ["fast"] or t.name in FAST]
+    required = set(filter(None, os.environ.get("NIGHTORDERS_REQUIRE_TIERS", "").split(",")))
+    results = [run(t) for t in chosen]
+    print("\ntier        result   passed  failed  seconds")
+    for r in results:
+        word = "not run" if r.skipped else "passed" if r.ok else "FAILED"
+        print(f"{r.name:<11} {word:<8} {r.passed:>6}  {r.failed:>6}  {r.seconds:>7.0f}" + (f"  {r.skipped}" if r.skipped else ""))
+    bad = [r.name for r in results if (not r.ok and not r.skipped) or (r.skipped and r.name in required)]
+    print(f"\n{sum(r.passed for r in results)} passed, {sum(r.failed for r in results)} failed")
+    if bad:
+        print(f"not green: {', '.join(bad)}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
