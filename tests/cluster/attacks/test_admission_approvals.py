@@ -142,8 +142,13 @@ def test_3_the_operator_cannot_approve_reject_or_withdraw(world: World, alice: A
     world.incident(WAITING)
     alice.may(*alice.annotation(approve_alice=f"{DIGEST}|alice"))
     me = "system:serviceaccount:nightorders-system:nightorders"
-    for annotations in ({"approve_op": f"{DIGEST}|{me}"}, {"approve_op": f"{DIGEST}|bob"}, {"reject_op": f"{DIGEST}|{me}"}, {"approve_alice": None}):
-        world.operator.may_not(GUARD, *world.operator.annotation(**annotations), says="for people")
+    for forged in (
+        {"approve_op": f"{DIGEST}|{me}"},
+        {"approve_op": f"{DIGEST}|bob"},
+        {"reject_op": f"{DIGEST}|{me}"},
+        {"approve_alice": None},
+    ):
+        world.operator.may_not(GUARD, *world.operator.annotation(**forged), says="for people")
     world.operator.may(*world.operator.patch("inc", {"metadata": {"finalizers": ["nightorders.dev/execution"]}}))
 
 
@@ -228,7 +233,9 @@ def test_3_nobody_overwrites_anothers_answer(world: World, alice: Actor, bob: Ac
     alice.may(*alice.annotation(approve_x=f"{DIGEST}|alice", reject_y=f"{DIGEST}|alice"))
     for key in ("approve_x", "reject_y"):
         bob.may_not(GUARD, *bob.annotation(**{key: f"{DIGEST}|bob"}), says="somebody else's answer")
-    bob.may_not(GUARD, "annotate", "--overwrite", "incident", "inc", f"approve.nightorders.dev/x={DIGEST}|bob", says="somebody else's answer")
+    bob.may_not(
+        GUARD, "annotate", "--overwrite", "incident", "inc", f"approve.nightorders.dev/x={DIGEST}|bob", says="somebody else's answer"
+    )
     bob.may(*bob.annotation(approve_x2=f"{DIGEST}|bob"))
 
 

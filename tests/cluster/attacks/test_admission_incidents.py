@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cluster.attacks.world import AT, DIGEST, WAITING, Actor, Json, World, execution, head, incident, until
+from tests.cluster.attacks.world import AT, DIGEST, WAITING, Actor, Json, World, execution, head, incident, policy, until
 
 pytestmark = pytest.mark.cluster
 GUARD = "nightorders-incidents"
@@ -126,15 +126,17 @@ def test_kopf_and_operator_annotations_are_the_operators(world: World, alice: Ac
         {"approved.nightorders.dev/alice": f"{DIGEST}|alice"},
     )
     world.incident(annotations={"kopf.zalando.org/mark": "1", "nightorders.dev/mark": "1"})
-    for annotations in forged:
-        alice.may_not(GUARD, *alice.patch("inc", {"metadata": {"annotations": annotations}}), says="nnotations")
-        alice.may_not(GUARD, *CREATE, document=incident("new", world.namespace, annotations=annotations), says="nnotations")
+    for keys in forged:
+        alice.may_not(GUARD, *alice.patch("inc", {"metadata": {"annotations": keys}}), says="nnotations")
+        alice.may_not(GUARD, *CREATE, document=incident("new", world.namespace, annotations=keys), says="nnotations")
     for key in ("kopf.zalando.org/mark", "nightorders.dev/mark"):
         alice.may_not(GUARD, *alice.patch("inc", {"metadata": {"annotations": {key: None}}}), says="operator's account only")
         alice.may_not(GUARD, *alice.patch("inc", {"metadata": {"annotations": {key: "2"}}}), says="operator's account only")
     alice.may(*alice.patch("inc", {"metadata": {"annotations": {"example.org/ticket": "4711"}}}))
     alice.may(*CREATE, document=incident("new", world.namespace, annotations={"example.org/ticket": "4711"}))
-    world.operator.may(*world.operator.patch("inc", {"metadata": {"annotations": {"kopf.zalando.org/mark": None, "kopf.zalando.org/x": "y"}}}))
+    world.operator.may(
+        *world.operator.patch("inc", {"metadata": {"annotations": {"kopf.zalando.org/mark": None, "kopf.zalando.org/x": "y"}}})
+    )
 
 
 def test_operator_labels_are_the_operators(world: World, alice: Actor) -> None:
@@ -170,9 +172,8 @@ def test_1_28_records_are_written_by_the_operator_only(world: World) -> None:
     guard = "nightorders-records"
     ledger = {**head("Ledger", "ledger", world.namespace), "spec": {}}
     mallory = world.wildcard()
-    policy = {**head("RemediationPolicy", "orders", world.namespace), "spec": {"rules": [{"name": "r", "types": ["RollbackWorkload"], "level": "L1"}]}}
     platform = {**head("ClusterRemediationPolicy", world.namespace), "spec": {"fleet": {"perHour": 1}}}
-    mallory.may(*CREATE, document=policy)
+    mallory.may(*CREATE, document=policy("orders", world.namespace, "L1"))
     world.admin.may(*CREATE, document=platform)
     try:
         for actor in (mallory, world.admin):
@@ -183,7 +184,9 @@ def test_1_28_records_are_written_by_the_operator_only(world: World) -> None:
         for actor in (mallory, world.admin):
             actor.may_not(guard, *change, says="operator's account only")
             actor.may_not(guard, "delete", "ledger", "ledger", says="go with their namespace")
-            actor.may_not(guard, "delete", "--raw", f"/apis/nightorders.dev/v1alpha1/namespaces/{world.namespace}/ledgers", says="go with their")
+            actor.may_not(
+                guard, "delete", "--raw", f"/apis/nightorders.dev/v1alpha1/namespaces/{world.namespace}/ledgers", says="go with their"
+            )
             actor.may("get", "ledger", "ledger")
         world.operator.may(*change)
         status = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": {"workloads": 7}}))

@@ -84,7 +84,9 @@ def test_9_the_operator_writes_no_policy_even_if_rbac_lets_it(world: World) -> N
 def boss(world: World) -> Actor:
     """Admin of the namespace who was given the verb bind on the roles to act."""
     boss = world.user("boss", "admin")
-    world.admin.may("create", "role", "binder", "--verb=bind", "--resource=clusterroles.rbac.authorization.k8s.io", f"--resource-name={ACTION}")
+    world.admin.may(
+        "create", "role", "binder", "--verb=bind", "--resource=clusterroles.rbac.authorization.k8s.io", f"--resource-name={ACTION}"
+    )
     world.admin.may("create", "rolebinding", "binder", "--role=binder", "--user=boss")
     return boss
 

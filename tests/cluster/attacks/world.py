@@ -16,7 +16,6 @@ from tools.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[3]
 MANIFESTS = ROOT / "manifests"
-OPERATOR = "system:serviceaccount:nightorders-system:nightorders"
 
 DIGEST = "sha256:" + "a" * 64
 NEXT_DIGEST = "sha256:" + "b" * 64
@@ -53,7 +52,8 @@ def until_guarded(cluster: Cluster) -> None:
 
 def head(kind: str, name: str, namespace: str | None = None) -> Json:
     """apiVersion, kind and metadata of one of our kinds."""
-    return {"apiVersion": "nightorders.dev/v1alpha1", "kind": kind, "metadata": {"name": name, **({"namespace": namespace} if namespace else {})}}
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"apiVersion": "nightorders.dev/v1alpha1", "kind": kind, "metadata": metadata}
 
 
 def incident(name: str, namespace: str, *, spec: Json | None = None, **metadata: Any) -> Json:
@@ -216,7 +216,8 @@ class World:
                 "kind": "Role",
                 "metadata": {"name": f"own-{name}", "namespace": self.namespace},
                 "rules": [
-                    {"apiGroups": [group], "resources": resources.split(","), "verbs": verbs.split(",")} for group, resources, verbs in rules
+                    {"apiGroups": [group], "resources": resources.split(","), "verbs": verbs.split(",")}
+                    for group, resources, verbs in rules
                 ],
             },
             {
