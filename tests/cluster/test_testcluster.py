@@ -148,8 +148,7 @@ def test_a_program_that_ends_crash_loops(local: LocalCluster, namespace: str) ->
                 (
                     pod
                     for pod in pods(local, namespace)
-                    if container_status(pod).get("restartCount", 0) >= times
-                    and waiting_reason(pod) == "CrashLoopBackOff"
+                    if container_status(pod).get("restartCount", 0) >= times and waiting_reason(pod) == "CrashLoopBackOff"
                 ),
                 None,
             )
@@ -214,8 +213,7 @@ def test_a_missing_config_map_holds_up_new_pods_until_it_is_there(local: LocalCl
 
     def refused(message: str) -> Callable[[], bool]:
         return lambda: any(
-            waiting_reason(pod) == "CreateContainerConfigError"
-            and container_status(pod)["state"]["waiting"]["message"] == message
+            waiting_reason(pod) == "CreateContainerConfigError" and container_status(pod)["state"]["waiting"]["message"] == message
             for pod in pods(local, namespace)
         )
 
@@ -267,9 +265,7 @@ def test_users_are_told_apart_and_audited(local: LocalCluster, namespace: str) -
     local.kubectl("create", "rolebinding", "alice", "--clusterrole=admin", "--user=alice", f"--namespace={namespace}")
     where = f"--namespace={namespace}"
     until(
-        lambda: (
-            local.kubectl("auth", "can-i", "create", "secrets", where, kubeconfig=alice, check=False).returncode == 0
-        ),
+        lambda: local.kubectl("auth", "can-i", "create", "secrets", where, kubeconfig=alice, check=False).returncode == 0,
         "the role to count",
     )
     local.kubectl("create", "secret", "generic", "s", "--from-literal=p=hidden-value", where, kubeconfig=alice)
@@ -282,11 +278,7 @@ def test_users_are_told_apart_and_audited(local: LocalCluster, namespace: str) -
     entries = [e for e in audit(local) if e.get("objectRef", {}).get("namespace") == namespace]
 
     def by(user: str, verb: str, resource: str) -> Object:
-        return next(
-            e
-            for e in entries
-            if (e["user"]["username"], e["verb"], e["objectRef"]["resource"]) == (user, verb, resource)
-        )
+        return next(e for e in entries if (e["user"]["username"], e["verb"], e["objectRef"]["resource"]) == (user, verb, resource))
 
     assert by("auth0|bob", "list", "secrets")["responseStatus"]["code"] == 403
     assert by("alice", "create", "services")["requestObject"]["metadata"]["name"] == "web"

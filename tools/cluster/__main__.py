@@ -46,9 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_build)
 
-    command = commands.add_parser(
-        "up", help="start a cluster and print KUBECONFIG=...; it ends with Ctrl-C unless --keep"
-    )
+    command = commands.add_parser("up", help="start a cluster and print KUBECONFIG=...; it ends with Ctrl-C unless --keep")
     _name(command)
     command.add_argument("--nodes", type=int, default=3, help="number of nodes (default: %(default)s)")
     command.add_argument("--keep", action="store_true", help="return when it is up; `down` ends it")

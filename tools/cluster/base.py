@@ -51,9 +51,7 @@ class KubectlCluster:
         # A KUBECONFIG of the person who runs this must not matter.
         environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
         # An empty standard input and not the terminal's, for which an `apply -f -` would wait for ever.
-        answer = subprocess.run(
-            argv, check=False, input=stdin or "", capture_output=True, text=True, timeout=timeout, env=environment
-        )
+        answer = subprocess.run(argv, check=False, input=stdin or "", capture_output=True, text=True, timeout=timeout, env=environment)
         if check and answer.returncode:
             raise KubectlError(answer.returncode, ["kubectl", *args], answer.stdout, answer.stderr)
         return answer
@@ -91,9 +89,7 @@ class KubectlCluster:
 
     def restart_apiserver(self) -> None:
         """Not possible here; see `Cluster.restart_apiserver`."""
-        raise ClusterError(
-            f"the API server of a {self.provider} cluster cannot be restarted from here; a local one's can"
-        )
+        raise ClusterError(f"the API server of a {self.provider} cluster cannot be restarted from here; a local one's can")
 
     def _endpoint(self) -> kubeconfigs.Endpoint:
         """Where the API server is, from the administrator's kubeconfig with files read into it."""

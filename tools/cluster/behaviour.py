@@ -73,9 +73,9 @@ class _Behaviour:
         """The step to that status; `container` is the template for the containers of this image."""
         return status_step(status(phase, ready=ready, image=self.image, container=container))
 
-    def event(self, type: str, reason: str, message: str, count: str = "1") -> Object:
+    def event(self, severity: str, reason: str, message: str, count: str = "1") -> Object:
         """The step that writes an Event; see `event_step`."""
-        return event_step(image=self.image, type=type, reason=reason, message=message, count=count)
+        return event_step(image=self.image, severity=severity, reason=reason, message=message, count=count)
 
 
 def _after(seconds: float) -> Object:
@@ -220,7 +220,9 @@ def exits(
     restart = pods.status("Running", f"{_RESTARTED}{STARTED_ONCE}{runs}", ready=ready)
     back_off = f'printf "Back-off restarting failed container %s in pod %s" $container {_POD}'
 
-    restarts = f"{{{{ range .status.containerStatuses }}}}{{{{ if eq .image {go(image)} }}}}{{{{ .restartCount }}}}{{{{ end }}}}{{{{ end }}}}"
+    restarts = (
+        f"{{{{ range .status.containerStatuses }}}}{{{{ if eq .image {go(image)} }}}}{{{{ .restartCount }}}}{{{{ end }}}}{{{{ end }}}}"
+    )
 
     running = expression(pods.of_container(".state.running // empty"), "Exists")
     terminated = expression(pods.of_container(".state.terminated // empty"), "Exists")

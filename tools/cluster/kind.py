@@ -73,9 +73,7 @@ def start(name: str, *, nodes: int, progress: Callable[[str], None]) -> KindClus
         os.environ.setdefault("KIND_EXPERIMENTAL_PROVIDER", "podman")
     # pytest-kind makes a folder in the working directory, for programs that it would download.
     with contextlib.chdir(files):
-        handle = pytest_kind.KindCluster(
-            f"{_PREFIX}{name}", kubeconfig=kubeconfig, kind_path=kind, kubectl_path=kubectl
-        )
+        handle = pytest_kind.KindCluster(f"{_PREFIX}{name}", kubeconfig=kubeconfig, kind_path=kind, kubectl_path=kubectl)
     progress(f"starting kind cluster {_PREFIX}{name} on {chosen} (about a minute, longer the first time)")
     try:
         handle.create(config_file=config)
@@ -88,9 +86,7 @@ def start(name: str, *, nodes: int, progress: Callable[[str], None]) -> KindClus
 
 def _ready(handle: Any, name: str, kubeconfig: Path, kubectl: Path, files: Path) -> KindCluster:
     """The cluster once its nodes are ready; deleted again when they do not become so."""
-    cluster = KindCluster(
-        handle, name=name, provider="kind", kubeconfig=kubeconfig, kubectl=kubectl, files=files, simulated=False
-    )
+    cluster = KindCluster(handle, name=name, provider="kind", kubeconfig=kubeconfig, kubectl=kubectl, files=files, simulated=False)
     try:
         cluster.kubectl("wait", "node", "--all", "--for=condition=Ready", f"--timeout={_READY_TIMEOUT}", timeout=200)
     except (ClusterError, subprocess.SubprocessError) as problem:

@@ -111,12 +111,20 @@ class LocalCluster(KubectlCluster):
 
     def stop_apiserver(self) -> None:
         """Kill the API server. Everything that talks to it sees its connections break."""
-        self._supervised.stop_process("kube-apiserver")
+        self.stop_program("kube-apiserver")
 
     def start_apiserver(self) -> None:
         """Start the API server after `stop_apiserver`; ready when this returns."""
-        self._supervised.spawn("kube-apiserver", _apiserver(self.directory, self.state), _GO_ENVIRONMENT)
-        _Start(self.directory, self.state, self._supervised, lambda message: None).wait_ready("/readyz")
+        self.start_program("kube-apiserver")
+        _Start(self.directory, self.state, self._supervised, lambda _: None).wait_ready("/readyz")
+
+    def stop_program(self, name: str) -> None:
+        """Kill one program of the cluster, a key of PROGRAMS, without any chance to say goodbye."""
+        self._supervised.stop_process(name)
+
+    def start_program(self, name: str) -> None:
+        """Start a program after `stop_program`, as it was. Does not wait until it is ready."""
+        _spawn(self._supervised, name, self.directory, self.state)
 
     def stop(self) -> None:
         """See `Cluster.stop`: some 0.1 s, nothing is left behind."""
@@ -126,8 +134,11 @@ class LocalCluster(KubectlCluster):
         return kubeconfig.Endpoint.of(self.state.server, (self.directory / "pki" / "ca.crt").read_bytes())
 
 
-def start(name: str, *, nodes: int, keep: bool, progress: Progress) -> LocalCluster:
+def start(name: str, *, nodes: int, keep: bool, progress: Progress, host: str = HOST) -> LocalCluster:
     """Start a local cluster: about 3 s once its programs are built.
+
+    `host` is the address of the API server. On loopback it is nobody else's business; a real kubelet with
+    a network of its own needs another one.
 
     Raises ClusterError, with the end of the log of the program that failed. Nothing is left then.
     """
@@ -136,12 +147,13 @@ def start(name: str, *, nodes: int, keep: bool, progress: Progress) -> LocalClus
     for reaped in supervision.reap():
         progress(f"removed what was left of cluster {reaped}")
     directory = supervision.create_directory(name)
-    api, etcd, peer, controller_manager, scheduler, kwok = free_ports(6, HOST)
+    api, etcd, peer, controller_manager, scheduler, kwok = free_ports(6, host)
     state = State(
         name=name,
         keep=keep,
         creator=ProcessId.current(),
-        server=f"https://{HOST}:{api}",
+        host=host,
+        server=f"https://{host}:{api}",
         ports={
             "kube-apiserver": api,
             "etcd": etcd,
@@ -178,9 +190,7 @@ def attach(directory: Path) -> LocalCluster:
     except (FileNotFoundError, ValueError):
         live = False
     if not live:
-        raise ClusterError(
-            f"no local cluster named {directory.name!r} runs; `python -m tools.cluster list` shows those that do"
-        )
+        raise ClusterError(f"no local cluster named {directory.name!r} runs; `python -m tools.cluster list` shows those that do")
     return LocalCluster(directory, state, Supervision(directory))
 
 
@@ -195,22 +205,25 @@ class _Start:
         self._begin = time.monotonic()
 
     def run(self) -> None:
-        directory, state, supervised = self.directory, self.state, self.supervised
-        supervised.spawn("etcd", _etcd(state), _GO_ENVIRONMENT)  # boots while the certificates are made
+        directory, state = self.directory, self.state
+        self._spawn("etcd")  # boots while the certificates are made
         _write_identities(directory, state)
         self.api = _api(directory, state.server, "admin")
-        supervised.spawn("kube-apiserver", _apiserver(directory, state), _GO_ENVIRONMENT)
+        self._spawn("kube-apiserver")
         self.wait_ready("/livez/ping")
         # The administrator needs no RBAC, whose default roles are still being written.
         self._simulate_nodes()
         # Only now: controllers that start before the default roles are there are refused, and then wait
         # for 1-2 s before they ask again.
         self.wait_ready("/readyz")
-        supervised.spawn("kube-controller-manager", _controller_manager(state), _GO_ENVIRONMENT)
-        supervised.spawn("kube-scheduler", _scheduler(state), _GO_ENVIRONMENT)
-        supervised.spawn("references", _references(state), {"PYTHONPATH": str(_REPOSITORY)})
+        self._spawn("kube-controller-manager")
+        self._spawn("kube-scheduler")
+        self._spawn("references")
         self._settle()
         self.progress(f"cluster {state.name} is up after {time.monotonic() - self._begin:.1f} s")
+
+    def _spawn(self, name: str) -> None:
+        _spawn(self.supervised, name, self.directory, self.state)
 
     def wait_ready(self, path: str) -> None:
         """Wait until the API server answers that path with 200."""
@@ -233,7 +246,7 @@ class _Start:
             self._until(lambda: self._served(resource), f"{resource} are not served", "kube-apiserver")  # noqa: B023
         for stage in stages.defaults(json.loads((programs / build.STAGES).read_text())):
             self.api.post("/apis/kwok.x-k8s.io/v1alpha1/stages", stage)
-        self.supervised.spawn("kwok", _kwok(self.state), _GO_ENVIRONMENT)
+        self._spawn("kwok")
 
     def _served(self, resource: str) -> bool:
         self.api.get(f"/apis/kwok.x-k8s.io/v1alpha1/{resource}")
@@ -284,7 +297,15 @@ def _write_identities(directory: Path, state: State) -> None:
     """Certificates and kubeconfigs of the control plane and the administrator."""
     authority = Authority.create(directory / "pki")
     service = "kubernetes.default.svc"
-    names = [HOST, _SERVICE_IP, "localhost", "kubernetes", "kubernetes.default", service, f"{service}.cluster.local"]
+    names = [
+        *dict.fromkeys([HOST, state.host]),
+        _SERVICE_IP,
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        service,
+        f"{service}.cluster.local",
+    ]
     authority.issue("apiserver", "kube-apiserver", hosts=names)
     authority.issue("kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
     authority.issue("front-proxy", "front-proxy-client")
@@ -305,10 +326,10 @@ def _write_identities(directory: Path, state: State) -> None:
 
 
 # ---------------------------------------------------------------- command lines
-# All programs run in the state directory, so paths in it are relative.
+# All programs run in the state directory, so paths in it can be relative.
 
 
-def _etcd(state: State) -> list[str]:
+def _etcd(_directory: Path, state: State) -> list[str]:
     client = f"http://{HOST}:{state.ports['etcd']}"
     peer = f"http://{HOST}:{state.ports['etcd-peer']}"
     return [
@@ -333,12 +354,12 @@ def _apiserver(directory: Path, state: State) -> list[str]:
     return [
         f"{state.programs}/kube-apiserver",
         f"--etcd-servers=http://{HOST}:{state.ports['etcd']}",
-        f"--bind-address={HOST}",
+        f"--bind-address={state.host}",
         f"--secure-port={state.ports['kube-apiserver']}",
-        f"--advertise-address={HOST}",
+        f"--advertise-address={state.host}",
         f"--service-cluster-ip-range={_SERVICE_NETWORK}",
         # A loopback address is no valid endpoint of the Service `kubernetes`.
-        "--endpoint-reconciler-type=none",
+        f"--endpoint-reconciler-type={'none' if state.host.startswith('127.') else 'lease'}",
         "--tls-cert-file=pki/apiserver.crt",
         "--tls-private-key-file=pki/apiserver.key",
         "--client-ca-file=pki/ca.crt",
@@ -371,7 +392,7 @@ def _apiserver(directory: Path, state: State) -> list[str]:
     ]
 
 
-def _controller_manager(state: State) -> list[str]:
+def _controller_manager(_directory: Path, state: State) -> list[str]:
     return [
         f"{state.programs}/kube-controller-manager",
         "--kubeconfig=controller-manager.kubeconfig",
@@ -392,7 +413,7 @@ def _controller_manager(state: State) -> list[str]:
     ]
 
 
-def _scheduler(state: State) -> list[str]:
+def _scheduler(_directory: Path, state: State) -> list[str]:
     return [
         f"{state.programs}/kube-scheduler",
         "--kubeconfig=scheduler.kubeconfig",
@@ -405,7 +426,7 @@ def _scheduler(state: State) -> list[str]:
     ]
 
 
-def _kwok(state: State) -> list[str]:
+def _kwok(_directory: Path, state: State) -> list[str]:
     return [
         f"{state.programs}/kwok",
         "--kubeconfig=kwok.kubeconfig",
@@ -422,7 +443,7 @@ def _kwok(state: State) -> list[str]:
     ]
 
 
-def _references(state: State) -> list[str]:
+def _references(_directory: Path, state: State) -> list[str]:
     return [
         sys.executable,
         "-P",
@@ -433,3 +454,19 @@ def _references(state: State) -> list[str]:
         "--certificate=pki/references.crt",
         "--key=pki/references.key",
     ]
+
+
+# The programs of a cluster, by the name of their logs, and how each is started.
+PROGRAMS: dict[str, Callable[[Path, State], list[str]]] = {
+    "etcd": _etcd,
+    "kube-apiserver": _apiserver,
+    "kube-controller-manager": _controller_manager,
+    "kube-scheduler": _scheduler,
+    "kwok": _kwok,
+    "references": _references,
+}
+
+
+def _spawn(supervised: Supervision, name: str, directory: Path, state: State) -> None:
+    environment = {"PYTHONPATH": str(_REPOSITORY)} if name == "references" else _GO_ENVIRONMENT
+    supervised.spawn(name, PROGRAMS[name](directory, state), environment)

@@ -45,9 +45,7 @@ def start(*, progress: Callable[[str], None]) -> NamedCluster:
         simulated=False,
     )
     try:
-        found = cluster.kubectl(
-            "get", "nodes", "--output=jsonpath={.items[*].metadata.annotations}", timeout=_ANSWER_SECONDS
-        )
+        found = cluster.kubectl("get", "nodes", "--output=jsonpath={.items[*].metadata.annotations}", timeout=_ANSWER_SECONDS)
     except (KubectlError, subprocess.TimeoutExpired) as problem:
         raise ClusterError(f"the cluster that {VARIABLE} names does not answer: {problem}") from problem
     cluster.simulated = f'"{NODE_ANNOTATION}":"fake"' in found.stdout

@@ -20,6 +20,8 @@ from tools.cluster.errors import ClusterError
 
 # The name becomes part of a Unix socket path, which may have about 100 bytes in all.
 MAX_NAME = 40
+# What etcd may take: its quota and two log files of 64 MB. Containers often have only 64 MB of /dev/shm.
+_DATA_BYTES = 700 * 1024 * 1024
 _NAME = re.compile(rf"[a-z0-9]([a-z0-9-]{{0,{MAX_NAME - 2}}}[a-z0-9])?")
 
 
@@ -49,9 +51,7 @@ def state_root() -> Path:
 def check_name(name: str) -> str:
     """The name itself when it can name a cluster; ClusterError says what is allowed otherwise."""
     if not _NAME.fullmatch(name):
-        raise ClusterError(
-            f"{name!r} cannot name a cluster: lower-case letters, digits and '-', at most {MAX_NAME} characters"
-        )
+        raise ClusterError(f"{name!r} cannot name a cluster: lower-case letters, digits and '-', at most {MAX_NAME} characters")
     return name
 
 
@@ -63,7 +63,8 @@ def state_directory(name: str) -> Path:
 def new_data_directory(name: str, fallback: Path) -> Path:
     """An empty private directory for etcd: in memory where possible, since etcd writes on every change."""
     memory = Path("/dev/shm")
-    if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK):
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free >= _DATA_BYTES
+    if roomy and os.access(memory, os.W_OK | os.X_OK):
         path = memory / f"nightorders-{os.getuid()}-{name}-{secrets.token_hex(4)}"
     else:
         path = fallback / "etcd"

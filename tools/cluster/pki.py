@@ -29,9 +29,7 @@ def write_private(path: Path, content: bytes) -> Path:
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """The private key as PKCS #8 PEM, without a password."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def user_name(common_name: str, organizations: Iterable[str] = ()) -> x509.Name:
@@ -134,9 +132,7 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, *, authority: bool
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder()

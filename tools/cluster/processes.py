@@ -54,9 +54,7 @@ class ProcessId:
 def _start_time(pid: int) -> str | None:
     """When the process started, as text; None when it does not run (zombies included)."""
     if sys.platform != "linux":
-        answer = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], check=False, capture_output=True, text=True
-        )
+        answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], check=False, capture_output=True, text=True)
         state, _, started = answer.stdout.strip().partition(" ")
         return None if not state or state.startswith("Z") else started.strip()
     try:

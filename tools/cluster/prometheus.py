@@ -143,9 +143,7 @@ class Prometheus:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
 
@@ -208,9 +206,7 @@ class ScriptedMetrics:
         """What /metrics shows, in Prometheus's text format."""
         with self._lock:
             return "".join(
-                f"{name}{_labels(labels)} {_number(value)}\n"
-                for name, series in self._series.items()
-                for labels, value in series.items()
+                f"{name}{_labels(labels)} {_number(value)}\n" for name, series in self._series.items() for labels, value in series.items()
             )
 
     def start(self) -> Self:
@@ -226,7 +222,7 @@ class ScriptedMetrics:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *_: Any) -> None:
                 pass  # a line per second is of no use
 
         self._server = http.server.ThreadingHTTPServer((_HOST, 0), Handler)
@@ -244,9 +240,7 @@ class ScriptedMetrics:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
 

@@ -51,9 +51,7 @@ def provide(
     return first_that_works({"kubeconfig": named, "kind": kind, "local": local}, require, progress)
 
 
-def first_that_works(
-    providers: Mapping[str, Callable[[], Cluster]], require: str | None, progress: Callable[[str], None]
-) -> Cluster:
+def first_that_works(providers: Mapping[str, Callable[[], Cluster]], require: str | None, progress: Callable[[str], None]) -> Cluster:
     """What the first provider gives that is not unavailable; with `require` only that one counts.
 
     kind may also fail: an engine that answers can still be unable to run it. Any other failure is raised,

@@ -38,25 +38,47 @@ class Api:
         self._context.load_cert_chain(certificate, key)
         self._connection: http.client.HTTPSConnection | None = None
 
-    def request(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
-    ) -> dict[str, Any]:
+    def close(self) -> None:
+        """Close the connection; the next request opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __del__(self) -> None:
+        # Short-lived use without a `close` is fine, and must not end in a warning about a socket.
+        if getattr(self, "_connection", None) is not None:
+            self.close()
+
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> dict[str, Any]:
         """One request; the decoded JSON answer, {} for an answer that is no JSON object.
 
         Raises ApiError for a refusal, OSError or http.client.HTTPException when there is no answer.
         """
         payload = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": content_type} if payload is not None else {}
-        connection = self._connection or self._connect(self._timeout)
-        self._connection = None
+        if self._connection is not None:
+            try:
+                return self._exchange(self._connection, method, path, payload, headers)
+            except (ConnectionError, http.client.HTTPException):
+                self.close()
+                # The server may have closed an idle connection, or have been restarted. Whether a write
+                # was done is for the caller to find out.
+                if method != "GET":
+                    raise
+        return self._exchange(self._connect(self._timeout), method, path, payload, headers)
+
+    def _exchange(
+        self, connection: http.client.HTTPSConnection, method: str, path: str, payload: bytes | None, headers: dict[str, str]
+    ) -> dict[str, Any]:
+        """Ask and read the answer; the connection is kept for the next request when that went well."""
+        self._connection = connection
         try:
             connection.request(method, path, payload, headers)
             response = connection.getresponse()
             content = response.read()
         except BaseException:
-            connection.close()
+            self.close()
             raise
-        self._connection = connection
         if not 200 <= response.status < 300:
             raise ApiError(response.status, content, f"{method} {path}")
         try:

@@ -93,9 +93,7 @@ def expression(key: str, operator: str, *values: str) -> Object:
     return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
 
 
-def stage(
-    name: str, selector: list[Object], steps: list[Object], *, weight: int = 0, delay: Object | None = None
-) -> Object:
+def stage(name: str, selector: list[Object], steps: list[Object], *, weight: int = 0, delay: Object | None = None) -> Object:
     """A Stage for pods. `steps` are done in order; `delay` as kwok has it ({"durationMilliseconds": 500})."""
     spec: Object = {
         "resourceRef": {"apiGroup": "v1", "kind": "Pod"},
@@ -113,8 +111,8 @@ def status_step(template: str) -> Object:
     return {"patch": {"subresource": "status", "root": "status", "template": template}}
 
 
-def event_step(*, image: str, type: str, reason: str, message: str, count: str = "1") -> Object:
-    """The step that writes an Event about the container of that image, as a kubelet does.
+def event_step(*, image: str, severity: str, reason: str, message: str, count: str = "1") -> Object:
+    """The step that writes an Event (of severity Normal or Warning) about the container of that image, as a kubelet does.
 
     `message` is a Go template expression in which `$pod` is the pod and `$container` the container's name,
     `count` a template text. The same event again keeps its name and gets the new count.
@@ -124,7 +122,7 @@ def event_step(*, image: str, type: str, reason: str, message: str, count: str =
 {{{{ range .spec.containers }}}}{{{{ if eq .image {go(image)} }}}}{{{{ $container = .name }}}}{{{{ end }}}}{{{{ end }}}}
 {{{{ $message := {message} }}}}
 {{{{ $distinct := sha256sum (printf "%s/{reason}/%s" .metadata.uid $message) | trunc 16 }}}}
-type: {type}
+type: {severity}
 reason: {reason}
 count: {count}"""
     return {"apply": {"template": head.strip() + _EVENT, "type": "apply"}}
@@ -192,7 +190,11 @@ initContainerStatuses:
     {{ if eq (or .restartPolicy "") "Always" }}
     running: {startedAt: {{ or $pod.status.startTime $now | Quote }}}
     {{ else }}
-    terminated: {exitCode: 0, reason: Completed, startedAt: {{ or $pod.status.startTime $now | Quote }}, finishedAt: {{ or $pod.status.startTime $now | Quote }}}
+    terminated:
+      exitCode: 0
+      reason: Completed
+      startedAt: {{ or $pod.status.startTime $now | Quote }}
+      finishedAt: {{ or $pod.status.startTime $now | Quote }}
     {{ end }}
 {{ end }}
 """
@@ -203,7 +205,8 @@ _ADDRESSES = """
 hostIP: {{ index . 0 | Quote }}
 hostIPs: [{{ range $i, $ip := . }}{{ if $i }}, {{ end }}{ip: {{ $ip | Quote }}}{{ end }}]
 {{ end }}
-{{ with PodIPsWith .spec.nodeName ( or .spec.hostNetwork false ) ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) }}
+{{ $host := or .spec.hostNetwork false }}
+{{ with PodIPsWith .spec.nodeName $host .metadata.uid .metadata.name .metadata.namespace }}
 podIP: {{ index . 0 | Quote }}
 podIPs: [{{ range $i, $ip := . }}{{ if $i }}, {{ end }}{ip: {{ $ip | Quote }}}{{ end }}]
 {{ end }}
@@ -269,9 +272,9 @@ _NO_REASON = """
 """
 
 
-def _condition(type: str, *, holds: bool) -> str:
+def _condition(name: str, *, holds: bool) -> str:
     """One condition; its transition time stays while its status does."""
-    template = _CONDITION.replace("TYPE", type).replace("STATUS", "True" if holds else "False")
+    template = _CONDITION.replace("TYPE", name).replace("STATUS", "True" if holds else "False")
     return template + (_NO_REASON if holds else _NOT_READY)
 
 

@@ -28,6 +28,10 @@ STATE = "state.json"
 _LISTEN_SECONDS = 10.0
 
 
+class SupervisorGone(ClusterError):
+    """The supervisor does not answer: the cluster has ended."""
+
+
 @dataclass(frozen=True)
 class State:
     """What any process needs to know to use or remove a local cluster."""
@@ -35,7 +39,8 @@ class State:
     name: str
     keep: bool  # outlives its creator
     creator: ProcessId
-    server: str  # URL of the API server
+    host: str  # address of the API server; everything else is on loopback
+    server: str  # its URL
     ports: dict[str, int]
     data: str  # directory of etcd's files
     nodes: int
@@ -82,8 +87,7 @@ def create_directory(name: str) -> Path:
         path.mkdir(mode=0o700)
     except FileExistsError:
         raise ClusterError(
-            f"a cluster named {name!r} is there already: choose another --name or end it with "
-            f"`python -m tools.cluster down --name {name}`"
+            f"a cluster named {name!r} is there already: choose another --name or end it with `python -m tools.cluster down --name {name}`"
         ) from None
     for part in ("log", "pki", "users", "pod-logs"):
         (path / part).mkdir(mode=0o700)
@@ -164,7 +168,7 @@ class Supervision:
         if not keep:
             me = ProcessId.current()
             argv += ["--creator", f"{me.pid}:{me.started}"]
-        with open(directory / "log" / "supervisor.log", "ab") as log:
+        with (directory / "log" / "supervisor.log").open("ab") as log:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
@@ -172,15 +176,16 @@ class Supervision:
                 stderr=log,
                 start_new_session=True,
             )
-        found = cls(directory, process)
+        if keep:
+            process.wait()  # it has detached itself
+        found = cls(directory, None if keep else process)
         found._wait()
         return found
 
     def _wait(self) -> None:
-        assert self._process is not None
         end = time.monotonic() + _LISTEN_SECONDS
-        while self._process.poll() is None and time.monotonic() < end:
-            with contextlib.suppress(OSError, ClusterError):
+        while (self._process is None or self._process.poll() is None) and time.monotonic() < end:
+            with contextlib.suppress(SupervisorGone):
                 self.status()
                 return
             time.sleep(0.01)
@@ -212,8 +217,8 @@ class Supervision:
         """End the cluster and remove its files; nothing happens when it has ended already."""
         try:
             self._ask({"op": "shutdown"})
-        except OSError:
-            # Gone, or it was killed: take care of what it left.
+        except SupervisorGone:
+            # It has ended, or it was killed: take care of what it left.
             if self.directory.exists() and not is_live(self.directory):
                 remove(self.directory)
         if self._process is not None:
@@ -222,14 +227,18 @@ class Supervision:
             self._process.wait(10)
 
     def _ask(self, request: dict[str, Any], timeout: float = 10) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout)
-            connection.connect(str(self.directory / supervisor.SOCKET))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile("rb") as stream:
-                line = stream.readline()
+        """The supervisor's answer. Raises SupervisorGone, and ClusterError for what it refuses."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(timeout)
+                connection.connect(str(self.directory / supervisor.SOCKET))
+                connection.sendall(json.dumps(request).encode() + b"\n")
+                with connection.makefile("rb") as stream:
+                    line = stream.readline()
+        except OSError as problem:
+            raise SupervisorGone(f"cluster {self.directory.name} does not run any more: {problem}") from problem
         if not line:
-            raise ConnectionResetError("the supervisor ended")
+            raise SupervisorGone(f"cluster {self.directory.name} ended")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ClusterError(f"the cluster's supervisor: {answer['error']}")

@@ -3,7 +3,7 @@
 It starts and stops them on request, over a Unix socket in the state directory, and ends all of them and
 removes the cluster's files when it is told to or when its creator is gone - killed without any chance
 to clean up, for example. The creator holds the other end of this process's standard input, so its death
-is an end of file here; with ``--keep`` nobody holds it and only `shutdown` or SIGTERM ends the cluster.
+is an end of file here; without ``--creator`` it detaches itself, and only `shutdown` or SIGTERM ends the cluster.
 
 It is run as a file (``python -P supervisor.py DIR``) and uses nothing but the standard library, so that
 it is there within some 50 ms and does not depend on the state of the checkout while the cluster runs.
@@ -144,7 +144,7 @@ class Supervisor:
         old = self.children.get(name)
         if old is not None and old.poll() is None:
             raise ValueError(f"{name} runs already")
-        with open(self.directory / "log" / f"{name}.log", "ab") as log:
+        with (self.directory / "log" / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -153,7 +153,7 @@ class Supervisor:
                 cwd=self.directory,
                 env={**os.environ, **env},
                 start_new_session=True,
-                preexec_fn=self._die_with_parent,  # noqa: PLW1509 - there are no threads here
+                preexec_fn=self._die_with_parent,  # safe: there are no threads here
             )
         self.children[name] = child
         self.started[name] = start_time(child.pid) or ""
@@ -172,10 +172,7 @@ class Supervisor:
         return {}
 
     def _status(self) -> dict[str, Any]:
-        return {
-            name: {"pid": child.pid, "started": self.started[name], "exit": child.poll()}
-            for name, child in self.children.items()
-        }
+        return {name: {"pid": child.pid, "started": self.started[name], "exit": child.poll()} for name, child in self.children.items()}
 
     def _save(self) -> None:
         """Leave the process ids for whoever must clean up should this process be killed."""
@@ -204,6 +201,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", default=[], help="another directory to remove at the end")
     parser.add_argument("--creator", help="PID:START of the process whose end is the end of the cluster")
     arguments = parser.parse_args()
+    if not arguments.creator and os.fork():
+        # Nobody waits for a supervisor that outlives its creator: this process ends, its child goes on.
+        os._exit(0)
     creator = None
     if arguments.creator:
         pid, _, started = arguments.creator.partition(":")

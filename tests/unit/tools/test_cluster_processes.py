@@ -49,6 +49,7 @@ def state(name: str, data: Path, creator: ProcessId) -> State:
         name=name,
         keep=False,
         creator=creator,
+        host="127.0.0.1",
         server="https://127.0.0.1:1",
         ports={"kube-apiserver": 1},
         data=str(data),
@@ -176,9 +177,7 @@ time.sleep(600)
 
 
 def run_creator(mode: str) -> tuple[subprocess.Popen[str], Path, Path]:
-    creator = subprocess.Popen(
-        [sys.executable, "-c", CREATOR, str(REPOSITORY), mode], stdout=subprocess.PIPE, text=True
-    )
+    creator = subprocess.Popen([sys.executable, "-c", CREATOR, str(REPOSITORY), mode], stdout=subprocess.PIPE, text=True)
     assert creator.stdout is not None
     directory, data = map(Path, creator.stdout.readline().split())
     creator.stdout.close()
@@ -211,7 +210,7 @@ def test_what_is_kept_outlives_its_creator(root: Path) -> None:
 
 @linux
 def test_children_die_with_a_killed_supervisor_and_are_reaped(root: Path) -> None:
-    directory, data, _ = new_cluster("killed")
+    directory, data, gone = new_cluster("killed")
     live, _, other = new_cluster("live")
     running = Processes.read(directory)
     assert running.supervisor is not None
@@ -226,6 +225,9 @@ def test_children_die_with_a_killed_supervisor_and_are_reaped(root: Path) -> Non
     assert other.status() == {"sleeper": None}
     other.shutdown()
     assert not live.exists()
+    with pytest.raises(ClusterError, match="does not run any more"):
+        gone.status()
+    gone.shutdown()
 
 
 def test_reaping_never_ends_a_process_that_only_has_the_same_id(root: Path, sleeper: subprocess.Popen[bytes]) -> None:

@@ -94,9 +94,7 @@ def test_a_named_file_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize(("annotations", "simulated"), [("{}", False), ('{"kwok.x-k8s.io/node":"fake"}', True)])
-def test_a_named_cluster_is_used_and_left_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, annotations: str, simulated: bool
-) -> None:
+def test_a_named_cluster_is_used_and_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, annotations: str, simulated: bool) -> None:
     (tmp_path / "config").touch()
     program(tmp_path / "bin", "kubectl", f"echo '{annotations}'")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
@@ -115,7 +113,7 @@ def test_a_named_cluster_must_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     program(tmp_path / "bin", "kubectl", "echo 'connection refused' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv(named.VARIABLE, str(tmp_path / "config"))
-    with pytest.raises(ClusterError, match="does not answer: .*connection refused"):
+    with pytest.raises(ClusterError, match=r"does not answer: .*connection refused"):
         named.start(progress=quiet)
 
 

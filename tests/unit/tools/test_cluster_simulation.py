@@ -140,9 +140,7 @@ def test_only_the_first_init_container_is_tried() -> None:
 
 
 def states(status: Object, field: str = "containerStatuses") -> dict[str, str]:
-    return {
-        entry["name"]: next(iter(entry["state"].values())).get("reason", "running") for entry in status.get(field, [])
-    }
+    return {entry["name"]: next(iter(entry["state"].values())).get("reason", "running") for entry in status.get(field, [])}
 
 
 def conditions(status: Object) -> dict[str, str]:
