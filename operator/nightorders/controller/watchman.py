@@ -139,7 +139,7 @@ class Watchman:
         for episode in range(1, EPISODES + 1):
             name = incident_name(namespace, rollout, episode)
             try:
-                await self._incidents.create(namespace, manifest(name, rollout))
+                await self._incidents.create(namespace, manifest(name, rollout, nothing_serves=self._nothing_serves(namespace, rollout)))
             except AlreadyExistsError:
                 found = await self._incidents.get(namespace, name)
                 if isinstance(found, Incident) and absorbs(found, rollout):
@@ -149,6 +149,10 @@ class Watchman:
             log.info("incident opened", namespace=namespace, incident=name, reason=rollout.reason)
             return
         log.error("too many episodes", namespace=namespace, workload=rollout.target.title)
+
+    def _nothing_serves(self, namespace: str, rollout: StuckRollout) -> bool:
+        deployment = self._deployments.get((namespace, rollout.target.name))
+        return deployment is not None and not deployment.at("status", "availableReplicas", default=0)
 
 
 def _preexisting(r: StuckRollout, now: datetime) -> Preexisting:
@@ -161,7 +165,7 @@ def incident_name(namespace: str, rollout: StuckRollout, episode: int) -> str:
     return f"{rollout.target.name[:30].rstrip('-.')}-rolloutstuck-{key}-{episode}"
 
 
-def manifest(name: str, rollout: StuckRollout) -> Mapping[str, Any]:
+def manifest(name: str, rollout: StuckRollout, *, nothing_serves: bool) -> Mapping[str, Any]:
     """The Incident as it is created."""
     return {
         "apiVersion": API_VERSION,
@@ -169,7 +173,7 @@ def manifest(name: str, rollout: StuckRollout) -> Mapping[str, Any]:
         "metadata": {"name": name},
         "spec": {
             "target": rollout.target.wire(),
-            "severity": "Critical" if rollout.nothing_serves else "Warning",
+            "severity": "Critical" if nothing_serves else "Warning",
             "title": line(f"Rollout of {rollout.target.name} makes no progress: {rollout.reason}", 256),
             "signal": {"source": "Detector", "name": "RolloutStuck", "startsAt": rollout.since.isoformat().replace("+00:00", "Z")},
         },
