@@ -55,7 +55,8 @@ class AdmissionGuard:
     ) -> None:
         self._client = client
         self._clock = clock
-        self._shipped = [KubeObject(deepcopy(dict(d)), str(d["kind"]), ADMISSION) for d in shipped if d.get("kind") in (POLICY, BINDING)]
+        ours = (d for d in shipped if d.get("kind") in (POLICY, BINDING))
+        self._shipped = [KubeObject(deepcopy(dict(d)), str(d["kind"]), ADMISSION) for d in ours]
         self._namespace = namespace
         self._username = username
         self._policy = policy
@@ -77,10 +78,8 @@ class AdmissionGuard:
         except Exception as error:  # a bug here must never read as a proof
             return self._report(False, f"Cannot tell whether approvals are guarded: {type(error).__name__}")
         where = f"on Incident {incident.metadata.namespace}/{incident.metadata.name}" if incident else "at creation"
-        return self._report(
-            True,
-            f"{len(self._shipped)} admission policies and bindings are the shipped ones, and {self._policy} refused forged approvals {where}",
-        )
+        same_as = f"{len(self._shipped)} admission policies and bindings are the shipped ones"
+        return self._report(True, f"{same_as}, and {self._policy} refused forged approvals {where}")
 
     def _report(self, proven: bool, message: str) -> GuardReport:
         return GuardReport(proven, line(message, 1024), self._clock.now())

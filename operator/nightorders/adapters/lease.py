@@ -28,9 +28,9 @@ def steady() -> float:
 
 
 class LeaderLease:
-    """One candidate. Another's lease ends `lease` seconds after its last change *that we saw*; ours, `renew_deadline` after our last renewal.
+    """One candidate. Another's lease ends `lease` seconds after its last change *that we saw*; ours `renew_deadline` after our renewal.
 
-    `on_lost(why)` is called once when the leadership ends without `release` (cancel `keep` first). `identity` must be this process's alone.
+    `on_lost(why)` is called once when the leadership ends by itself. To end it, cancel `keep`, then `release`. `identity` is ours alone.
     """
 
     def __init__(

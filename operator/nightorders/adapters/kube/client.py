@@ -63,6 +63,7 @@ class KubeClient:
         self._api.user_agent = f"nightorders/{__version__}"
         self._seconds = seconds
         self._max_bytes = max_bytes
+        self._closed = False
 
     @classmethod
     async def connect(
@@ -86,6 +87,7 @@ class KubeClient:
         return cls(configuration, seconds=seconds, max_bytes=max_bytes)
 
     async def close(self) -> None:
+        self._closed = True
         await self._api.close()
 
     async def __aenter__(self) -> Self:
@@ -134,6 +136,8 @@ class KubeClient:
     async def _open(
         self, method: str, path: str, query: Query, body: Mapping[str, Any] | None, content_type: str, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
+        if self._closed:  # aiohttp's own answer to this is a RuntimeError, which nobody takes for a failed request
+            raise ConnectionError("the client is closed")
         headers = {"Accept": JSON_TYPE} | ({"Content-Type": content_type} if body is not None else {})
         method, url, headers, data, form = await self._api.param_serialize(
             method, path, header_params=headers, body=None if body is None else dict(body), auth_settings=["BearerToken"]

@@ -31,6 +31,7 @@ DROP_MANAGED_FIELDS = frozenset({"Pod", "Event", "EndpointSlice"})
 
 _LARGEST_LINE = 16 * 1024 * 1024
 _SHORT_WATCH = 1.0
+_HOPELESS = 5
 
 OnState = Callable[[str, bool, str], None]
 Event = tuple[str, KubeObject]
@@ -198,6 +199,8 @@ class Watcher:
 
     def _failed(self, progress: _Progress, error: Exception) -> float:
         """Reports the failure; how long to wait."""
+        if progress.failures >= _HOPELESS and not isinstance(error, (OSError, aiohttp.ClientError)):
+            progress.version, progress.expired = "", True  # something at this version cannot be read: begin anew behind it
         if not isinstance(error, ApiException):
             self._report(progress, False, f"failed: {port_error(error, 'watch')}")
             return _delay(self._patience.backoff, progress.failures)
