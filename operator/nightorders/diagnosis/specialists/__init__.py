@@ -1,0 +1,1 @@
+"""One view each on the same snapshot: workload, logs, changes, topology. None waits for another; one that fails leaves a gap."""

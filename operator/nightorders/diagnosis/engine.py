@@ -1,0 +1,121 @@
+"""The diagnosis engine's public face: what to list, which logs to read, and three questions about a snapshot.
+
+Everything here is pure and total: the same snapshot and `now` give the same answer, and no object, however malformed, raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..api.v1alpha1.common import ObjectRef
+from ..api.v1alpha1.ledger import HealthyRevision
+from ..domain.diagnosis import Diagnosis
+from ..domain.diagnosis import Finding as Kind
+from ..domain.snapshot import KubeObject, LogKey, Snapshot
+from . import supervisor
+from .evidence import safe
+from .findings import TERMINAL
+from .specialists import logs
+from .specialists.workload import WorkloadReport, examine
+from .views import Scene, Workload
+
+# Never Secret: listing them gives their values. What is missing among them shows in kubelet's messages.
+KINDS: tuple[tuple[str, str], ...] = (
+    ("v1", "Pod"),
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "Deployment"),
+    ("v1", "ConfigMap"),
+    ("v1", "Event"),
+    ("v1", "Service"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "ResourceQuota"),
+)
+CLUSTER_KINDS: tuple[tuple[str, str], ...] = (("v1", "Node"),)
+
+
+@dataclass(frozen=True)
+class StuckRollout:
+    """A Deployment that does not get where its template says. `uid` is the Deployment's; `revision` its current revision's number.
+
+    `since` is when the trouble began, by the API's own times; `reason` is a machine-readable word, `message` one safe line.
+    """
+
+    target: ObjectRef
+    uid: str
+    revision: str
+    since: datetime
+    reason: str
+    message: str
+    revision_uid: str = ""
+
+
+def diagnose(snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevision, ...], now: datetime) -> Diagnosis:
+    """What is wrong with `target`, what that stands on, and what is not known. `healthy` is the Ledger's record of good revisions."""
+    return supervisor.diagnose(snapshot, target, healthy, now)
+
+
+def wanted_logs(snapshot: Snapshot, target: ObjectRef) -> tuple[LogKey, ...]:
+    """Logs worth a query: of one failing pod per (revision, node, reason) its present and its previous run, at most four."""
+    scene = Scene(snapshot, snapshot.at)
+    workload = _deployment(scene, target)
+    return logs.wanted(examine(scene, workload).findings) if workload else ()
+
+
+def symptom_holds(snapshot: Snapshot, target: ObjectRef, now: datetime) -> bool | None:
+    """Whether the target still fails (True), is complete and available (False), or nothing can tell, as in mid-rollout (None)."""
+    scene = Scene(snapshot, now)
+    workload = _deployment(scene, target)
+    if workload is None or not scene.looked("Pod"):
+        return None
+    if _stuck(workload, examine(scene, workload)):
+        return True
+    state = supervisor.assess(scene, workload, examine(scene, workload))
+    if state.kind is Kind.UNKNOWN and state.reason not in ("ScaledToZero", "Paused", "PodsNotRead"):
+        return True
+    return False if state.kind is Kind.NO_FAULT else None
+
+
+def stuck_rollouts(snapshot: Snapshot, now: datetime) -> tuple[StuckRollout, ...]:
+    """Every Deployment whose rollout is stuck, or whose running revision fails for a reason that does not end by waiting."""
+    scene = Scene(snapshot, now)
+    found = (_stuck_rollout(scene, scene.workload(obj)) for obj in scene.all("Deployment"))
+    return tuple(s for s in found if s is not None)
+
+
+def _deployment(scene: Scene, target: ObjectRef) -> Workload | None:
+    if target.kind != "Deployment" or not target.api_version.startswith("apps/"):
+        return None
+    obj = scene.snapshot.find(target.kind, target.name)
+    return scene.workload(obj) if isinstance(obj, KubeObject) else None
+
+
+def _stuck(workload: Workload, report: WorkloadReport) -> bool:
+    if workload.desired == 0:
+        return False
+    failing = any(f.trouble in TERMINAL and f.revision is workload.current for f in report.findings)
+    return failing or (workload.deadline_exceeded and not workload.complete)
+
+
+def _stuck_rollout(scene: Scene, workload: Workload) -> StuckRollout | None:
+    report = examine(scene, workload)
+    if not _stuck(workload, report) or not workload.name:
+        return None
+    current = workload.current
+    first = next((f for f in report.findings if f.trouble in TERMINAL and f.revision is current), None)
+    progressing = workload.conditions.get("Progressing")
+    late = progressing if workload.deadline_exceeded else None
+    return StuckRollout(
+        target=ObjectRef(api_version="apps/v1", kind="Deployment", name=workload.name),
+        uid=workload.obj.uid,
+        revision=str(current.number) if current and current.number else "",
+        since=(report.onset if first else None) or (late.changed if late else None) or scene.snapshot.at,
+        reason=first.reason if first else "ProgressDeadlineExceeded",
+        message=safe(first.words if first else late.message if late else "", 1024),
+        revision_uid=current.uid if current else "",
+    )

@@ -1,0 +1,163 @@
+"""Ranking and grading: from candidate origins, each with what speaks for and against it, to the list that the answer shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ..api.v1alpha1.common import Category
+from ..api.v1alpha1.incident import ChangeRef
+from .evidence import Channel, Observation
+from .findings import Finding
+
+Grade = Literal["A", "B", "C", "D"]
+MOST_SHOWN = 8
+CLIP = 20.0
+
+
+@dataclass(frozen=True)
+class Factor:
+    """How much likelier a sight is if the hypothesis holds than if it does not, and why we think so."""
+
+    channel: Channel
+    ratio: float
+    because: str
+
+
+# The whole table. The numbers rank, they are no probabilities and never shown; what is shown is the grade.
+FACTORS: Mapping[str, Factor] = {
+    "mechanism named": Factor(Channel.STATUS, 20, "kubelet reports this very mechanism in a field made for it"),
+    "mechanism likely": Factor(Channel.STATUS, 8, "kubelet reports the effect, the mechanism is the usual one behind it"),
+    "only an exit": Factor(Channel.STATUS, 2, "a non-zero exit fits this and much else"),
+    "nothing fails": Factor(Channel.STATUS, 20, "every replica is available"),
+    "pods fail": Factor(Channel.STATUS, 1 / 20, "pods fail now, so it is neither nothing nor over"),
+    "dependency without endpoints": Factor(
+        Channel.STATUS, 20, "what the program calls has no ready endpoint, and no hypothesis here explains that"
+    ),
+    "introduced by this release": Factor(
+        Channel.CHANGE, 10, "the field differs from the revision before, and failing pods are of this one"
+    ),
+    "one of several releases": Factor(Channel.CHANGE, 5, "it came in after the last healthy revision, together with other changes"),
+    "edited before it began": Factor(Channel.CHANGE, 5, "it changed after healthy pods had started and before the first failure"),
+    "edited together with others": Factor(Channel.CHANGE, 3, "so did other objects that the pods read"),
+    "existed before": Factor(Channel.CHANGE, 8, "pods that need it have started earlier, so it is gone since"),
+    "no change seen": Factor(Channel.CHANGE, 1 / 2, "most faults follow a change, and none was seen"),
+    "previous revision serves": Factor(Channel.CONTRAST, 8, "healthy pods are all of other revisions"),
+    "started earlier serves": Factor(Channel.CONTRAST, 6, "pods that started before the edit serve, pods that started after it fail"),
+    "same revision serves": Factor(Channel.CONTRAST, 1 / 8, "pods of the very same revision serve"),
+    "same image runs": Factor(Channel.CONTRAST, 1 / 4, "the very same image runs elsewhere"),
+    "one node only": Factor(Channel.CONTRAST, 1 / 20, "it fails on one node only, and works on the others"),
+    "registry fails elsewhere": Factor(Channel.CONTRAST, 1 / 2, "other images of the same registry fail too"),
+    "log names it": Factor(Channel.LOG, 5, "a log line names what was changed"),
+    "log names a dead host": Factor(Channel.LOG, 1 / 20, "a log line names a Service without ready endpoints, which this does not explain"),
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One factor that applies, with what was seen."""
+
+    factor: str
+    seen: tuple[Observation, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        return FACTORS[self.factor].ratio
+
+
+@dataclass(frozen=True)
+class Cap:
+    """A reason why a grade cannot be better."""
+
+    grade: Grade
+    because: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Object + category + change, and everything that speaks for or against it.
+
+    `inferred`: links of the chain from faulty field to symptom that nobody saw; `counterfactual`: what the world looks like without
+    the fault was computed; `finding`: what it explains, and `explains`: how many pods of the current revision that is.
+    """
+
+    category: Category
+    object: str
+    statement: str
+    summary: str = ""
+    change: ChangeRef | None = None
+    marks: tuple[Mark, ...] = ()
+    inferred: int = 1
+    counterfactual: bool = False
+    timing: bool = False
+    caps: tuple[Cap, ...] = ()
+    refuted: str = ""
+    finding: Finding | None = None
+    explains: int = 0
+
+    @property
+    def grade(self) -> Grade:
+        """A: every link seen and a counterfactual; B: one link inferred; C: a chain with timing; D: timing or likeness only, or given up."""
+        if self.refuted:
+            return "D"
+        if self.inferred == 0 and self.counterfactual:
+            earned: Grade = "A"
+        elif self.inferred <= 1:
+            earned = "B"
+        else:
+            earned = "C" if self.timing and self.inferred == 2 else "D"
+        return max((earned, *(c.grade for c in self.caps)))
+
+    def score(self, *, text: bool = True) -> float:
+        """The product over channels, each clipped; `text=False` leaves out what only log lines say."""
+        return math.prod(
+            _clipped(math.prod(m.ratio for m in self.marks if FACTORS[m.factor].channel is channel))
+            for channel in Channel
+            if text or channel is not Channel.LOG
+        )
+
+    @property
+    def supporting(self) -> tuple[Observation, ...]:
+        return tuple(o for m in self.marks if m.ratio > 1 for o in m.seen)
+
+    @property
+    def contradicting(self) -> tuple[Observation, ...]:
+        return tuple(o for m in self.marks if m.ratio < 1 for o in m.seen)
+
+
+def _clipped(ratio: float) -> float:
+    return min(CLIP, max(1 / CLIP, ratio))
+
+
+def rank(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Standing ones by what they explain and how well, refuted ones last.
+
+    Log lines order only the hypotheses about one object (and can lift Unknown): whoever can write a log line must not be able to point
+    the operator at another object.
+    """
+    every = tuple(candidates)
+    standing = [c for c in every if not c.refuted and c.category not in (Category.UNKNOWN, Category.NO_FAULT)]
+    best: dict[str, tuple[float, float]] = {}
+    for c in standing:
+        best[c.object] = max(best.get(c.object, (0.0, 0.0)), (c.explains, c.score(text=False)))
+    standing.sort(key=lambda c: (_descending(best[c.object]), c.object, _descending((c.explains, c.score())), c.category.value))
+    neutral = [c for c in every if not c.refuted and c.category in (Category.UNKNOWN, Category.NO_FAULT)]
+    for c in sorted(neutral, key=lambda c: c.score(), reverse=True):
+        at = next((i for i, s in enumerate(standing) if s.score() < c.score() or s.score() == c.score()), len(standing))
+        standing.insert(at, c)
+    refuted = sorted((c for c in every if c.refuted), key=lambda c: (c.category is not Category.NO_FAULT, -c.score(), c.object))
+    return _bounded(standing, refuted)
+
+
+def _bounded(standing: list[Candidate], refuted: list[Candidate]) -> tuple[Candidate, ...]:
+    """At most eight, among them always Unknown and NoFault."""
+    neutral = (Category.UNKNOWN, Category.NO_FAULT)
+    while len(standing) + min(len(refuted), 3) > MOST_SHOWN:
+        standing.remove(next(c for c in reversed(standing) if c.category not in neutral))
+    return (*standing, *refuted)[:MOST_SHOWN]
+
+
+def _descending(key: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(-k for k in key)

@@ -1,0 +1,380 @@
+"""The workload specialist: what state its pods are in, and since when. Machine-readable state first, message text after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..evidence import Observation, safe, seen
+from ..findings import TERMINAL, CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
+from ..images import PASSING, PullError, pull_error
+from ..read import count, earliest, listed, mapping, objects, word
+from ..references import Dangling, Reference, dangling, references
+from ..views import CONFIG_REASONS, IMAGE_REASONS, STARTING_REASONS, Container, Event, Pod, Revision, Scene, Workload
+
+# How long a pod may merely be starting before a reference that leads nowhere counts: `kubectl apply -f dir` makes Deployments and
+# ConfigMaps in any order.
+EARLY = timedelta(seconds=30)
+UNPLACED = timedelta(seconds=60)
+_SHOWN_PODS = 3
+# The third crash of a container that dies at once: back-off 10 s and 20 s, and three short runs.
+_THIRD_CRASH = timedelta(seconds=210)
+_FAILURE_EVENTS = frozenset({"Failed", "BackOff", "FailedMount", "FailedCreate", "InspectFailed"})
+_RECENT = timedelta(minutes=10)
+
+_NOT_FOUND = re.compile(r"(?:^|[^a-z])(configmap|secret)s? \"([^\"\s]{1,253})\" (?:not found|is forbidden)", re.IGNORECASE)
+_NO_KEY = re.compile(r"couldn't find key (\S{1,253}) in (ConfigMap|Secret) [^\s/]{1,63}/([^\s,]{1,253})")
+_NO_ITEM = re.compile(r"(?:references non-existent (config|secret) key): (\S{1,253})")
+
+
+@dataclass(frozen=True)
+class WorkloadReport:
+    """What the pods show. `serving`: uids of revisions with pods that are Ready and in no trouble."""
+
+    findings: tuple[Finding, ...]
+    serving: frozenset[str]
+    healthy: tuple[Pod, ...]
+    onset: datetime | None
+    terminal_since: datetime | None
+
+    @property
+    def failing(self) -> tuple[Pod, ...]:
+        """Pods in trouble that does not end by waiting, each once."""
+        return tuple({id(p): p for f in self.findings if f.trouble in TERMINAL for p in f.pods}.values())
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """One pod's trouble, before pods are put together."""
+
+    trouble: Trouble
+    pod: Pod
+    container: Container | None = None
+    reason: str = ""
+    message: str = ""
+    reference: Reference | None = None
+    key_only: bool = False
+    proved: bool = False
+
+    @property
+    def group(self) -> tuple[str, str, str, str]:
+        ref = self.reference
+        return (
+            self.trouble.name,
+            self.container.name if self.container else "",
+            ref.title if ref else "",
+            ref.key if ref and self.key_only else "",
+        )
+
+
+def examine(scene: Scene, workload: Workload) -> WorkloadReport:
+    """Every trouble of every revision that has pods, the current revision first."""
+    findings: list[Finding] = []
+    healthy: list[Pod] = []
+    serving: set[str] = set()
+    for revision in _current_first(workload):
+        signs = [s for pod in revision.live for s in _signs(scene, revision, pod)]
+        troubled = {id(s.pod) for s in signs}
+        well = [p for p in revision.live if p.ready and id(p) not in troubled]
+        healthy += well
+        if well:
+            serving.add(revision.uid)
+        findings += _grouped(scene, revision, signs)
+        findings += _not_created(scene, revision)
+    return WorkloadReport(
+        findings=tuple(findings),
+        serving=frozenset(serving),
+        healthy=tuple(healthy),
+        onset=earliest(*(_onset(scene, p) for f in findings if f.trouble is not Trouble.STARTING for p in f.pods)),
+        terminal_since=_terminal_since(scene, workload, findings),
+    )
+
+
+def _current_first(workload: Workload) -> list[Revision]:
+    return sorted(workload.revisions, key=lambda r: r is not workload.current)
+
+
+# -- signs of one pod ---------------------------------------------------------------------------------------------------------------
+
+
+def _signs(scene: Scene, revision: Revision, pod: Pod) -> Iterator[_Sign]:
+    if pod.unschedulable:
+        waited = scene.now - pod.created if pod.created else UNPLACED
+        yield _Sign(Trouble.UNSCHEDULED if waited >= UNPLACED else Trouble.STARTING, pod, reason="Unschedulable", message=pod.unschedulable)
+        return
+    found = [*_container_signs(scene, pod), *_latent(scene, revision, pod)]
+    if not found and not pod.ready:
+        found = [_unready(scene, pod)]
+    yield from found
+
+
+def _container_signs(scene: Scene, pod: Pod) -> Iterator[_Sign]:
+    for c in pod.containers:
+        if c.waiting in IMAGE_REASONS:
+            yield _Sign(Trouble.IMAGE, pod, c, c.waiting, c.waiting_message)
+        elif c.waiting in CONFIG_REASONS:
+            yield _from_message(scene, pod, c, c.waiting, c.waiting_message)
+        elif c.crash_loops(scene.now):
+            killed = _probe_kill(scene, pod, c)
+            yield (
+                _Sign(Trouble.PROBE, pod, c, "liveness probe", killed)
+                if killed
+                else _Sign(Trouble.CRASH, pod, c, c.waiting or "Error", c.waiting_message)
+            )
+
+
+def _latent(scene: Scene, revision: Revision, pod: Pod) -> Iterator[_Sign]:
+    """References that lead nowhere, proved by the list: also behind an image that cannot be pulled, where kubelet does not get to them."""
+    if any(c.ever_ran for c in pod.containers if not c.init) or pod.ready:
+        return
+    young = pod.birth is not None and scene.now - pod.birth < EARLY
+    broken = {c.name for c in pod.containers if c.waiting in IMAGE_REASONS | CONFIG_REASONS}
+    for d in _dangling(scene, revision, pod):
+        if broken or not young:
+            yield _missing(pod, d.reference, d.key_only, proved=True)
+
+
+def _dangling(scene: Scene, revision: Revision, pod: Pod) -> tuple[Dangling, ...]:
+    """Once per revision: its pods all have the same references."""
+    key = ("dangling", revision.uid or pod.uid)
+    if key not in scene.memo:
+        scene.memo[key] = dangling(scene, pod.spec)
+    found: tuple[Dangling, ...] = scene.memo[key]
+    return found
+
+
+def _missing(pod: Pod, ref: Reference, key_only: bool, *, proved: bool, message: str = "") -> _Sign:
+    container = next((c for c in pod.containers if c.name == ref.container), None)
+    return _Sign(
+        Trouble.MISSING, pod, container, "CreateContainerConfigError" if ref.at_start else "FailedMount", message, ref, key_only, proved
+    )
+
+
+def _from_message(scene: Scene, pod: Pod, container: Container | None, reason: str, message: str) -> _Sign:
+    """What kubelet says is missing counts only if the pod refers to it, and not against a complete list that has it."""
+    named = _named_in(message, references(pod.spec))
+    if named is None:
+        return _Sign(Trouble.NOT_MADE, pod, container, reason, message)
+    ref, key_only = named
+    if ref.kind == "ConfigMap" and scene.looked("ConfigMap"):
+        known = any(d.reference.title == ref.title and d.key_only == key_only for d in dangling(scene, pod.spec))
+        if not known:
+            return _Sign(Trouble.STARTING, pod, container, reason, f"{ref.what} was missing when kubelet looked and is there now")
+        return _missing(pod, ref, key_only, proved=True, message=message)
+    return _missing(pod, ref, key_only, proved=False, message=message)
+
+
+def _named_in(message: str, refs: tuple[Reference, ...]) -> tuple[Reference, bool] | None:
+    if m := _NO_KEY.search(message):
+        return _match(refs, m.group(2), m.group(3), m.group(1))
+    if m := _NOT_FOUND.search(message):
+        return _match(refs, "ConfigMap" if m.group(1).lower() == "configmap" else "Secret", m.group(2), "")
+    if m := _NO_ITEM.search(message):
+        kind = "ConfigMap" if m.group(1) == "config" else "Secret"
+        return next(((r, True) for r in refs if r.kind == kind and r.key == m.group(2)), None)
+    return None
+
+
+def _match(refs: tuple[Reference, ...], kind: str, name: str, key: str) -> tuple[Reference, bool] | None:
+    found = [r for r in refs if r.kind == kind and r.name == name and (not key or r.key == key)]
+    return (found[0], bool(key)) if found else None
+
+
+def _unready(scene: Scene, pod: Pod) -> _Sign:
+    """A pod that is not ready without any terminal reason: it starts, its volumes cannot be made, or it runs and is not ready."""
+    age = scene.now - pod.birth if pod.birth else timedelta()
+    mains = [c for c in pod.containers if not c.init]
+    if all(not c.running and c.latest_run is None and c.waiting in STARTING_REASONS for c in mains):
+        if mount := next((e for e in reversed(scene.pod_events(pod)) if e.reason == "FailedMount" and _fresh(scene, e)), None):
+            return _from_message(scene, pod, None, "FailedMount", mount.message)
+        return _Sign(Trouble.STARTING, pod, reason="ContainerCreating", message="its containers are being made")
+    if exited := next((c for c in pod.containers if c.latest_run and c.latest_run.exit_code and not c.running), None):
+        return _Sign(Trouble.STARTING, pod, exited, "Error", f"exited {count(max(1, exited.crashes), 'time')}, kubelet starts it again")
+    probe = next((e.message for e in reversed(scene.pod_events(pod)) if e.reason == "Unhealthy" and _fresh(scene, e)), "")
+    trouble = Trouble.NOT_READY if age >= UNPLACED else Trouble.STARTING
+    return _Sign(trouble, pod, next((c for c in mains if not c.ready), None), "NotReady", probe or "it runs and is not ready")
+
+
+def _fresh(scene: Scene, event: Event) -> bool:
+    return event.last is None or scene.now - event.last < _RECENT
+
+
+def _probe_kill(scene: Scene, pod: Pod, container: Container) -> str:
+    """Kubelet's word that a probe killed it; only for a container that has such a probe, since anybody may write Events."""
+    spec = next((c for c in objects(pod.spec.get("containers")) if word(c.get("name")) == container.name), {})
+    if not any(mapping(spec.get(p)) for p in ("livenessProbe", "startupProbe")):
+        return ""
+    run = container.latest_run
+    if run is None or run.out_of_memory or run.never_started:
+        return ""
+    for e in scene.pod_events(pod):
+        text = e.message.lower()
+        if e.reason in ("Killing", "Unhealthy") and ("liveness probe" in text or "startup probe" in text) and _fresh(scene, e):
+            return e.message
+    return ""
+
+
+# -- pods put together --------------------------------------------------------------------------------------------------------------
+
+
+def _grouped(scene: Scene, revision: Revision, signs: Iterable[_Sign]) -> list[Finding]:
+    groups: dict[tuple[str, str, str, str], list[_Sign]] = {}
+    for sign in signs:
+        groups.setdefault(sign.group, []).append(sign)
+    return [_finding(scene, revision, g) for g in groups.values()]
+
+
+def _finding(scene: Scene, revision: Revision, group: list[_Sign]) -> Finding:
+    pods = tuple({id(s.pod): s.pod for s in group}.values())
+    first = max(group, key=lambda s: bool(s.message))
+    match first.trouble:
+        case Trouble.IMAGE:
+            return _image(scene, revision, group, pods)
+        case Trouble.CRASH:
+            return _crash(scene, revision, group, pods)
+        case Trouble.MISSING if first.reference is not None:
+            return _missing_finding(scene, revision, group, first, first.reference, pods)
+        case _:
+            where = f"container {first.container.name} of " if first.container else ""
+            words = (
+                f"{where}{count(len(pods), 'pod')} of {revision.label}: {first.trouble.value}: {safe(first.message or first.reason, 400)}"
+            )
+            return Finding(
+                first.trouble, revision, first.container.name if first.container else "", pods, words, _shown(scene, group), first.reason
+            )
+
+
+def _image(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod, ...]) -> ImageFinding:
+    container = group[0].container
+    assert container is not None
+    told = [
+        e for s in group[:20] for e in scene.pod_events(s.pod) if e.reason in ("Failed", "InspectFailed") and container.image in e.message
+    ]
+    error = pull_error(container.waiting, container.image, tuple([s.message for s in group[:20]] + [e.message for e in told]))
+    observed = (*_shown(scene, group), *_told(scene, pods[0], told, error, container.image))
+    words = f"{count(len(pods), 'pod')} of {revision.label} cannot pull image {safe(container.image, 300)} of container {container.name}: {error.value}"
+    return ImageFinding(
+        Trouble.IMAGE, revision, container.name, pods, words, observed, container.waiting, container.image, error, container.init
+    )
+
+
+def _told(scene: Scene, pod: Pod, events: list[Event], error: PullError, image: str) -> tuple[Observation, ...]:
+    """The Event that says most: the one whose text gave the kind of error, else the first."""
+    best = next((e for e in events if pull_error("", image, (e.message,)) is error), events[0] if events else None)
+    return (seen(scene.listing("Event"), f"Event about Pod/{pod.name}: {best.reason}: {best.message}"),) if best else ()
+
+
+def _crash(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod, ...]) -> CrashFinding:
+    worst = max(group, key=lambda s: s.container.crashes if s.container else 0)
+    container = worst.container
+    assert container is not None
+    run = container.latest_run
+    how = (
+        f"exits with code {run.exit_code}" + (f" ({safe(run.reason, 60)})" if run.reason not in ("", "Error") else "")
+        if run
+        else "cannot be started"
+    )
+    words = f"container {container.name} of {count(len(pods), 'pod')} of {revision.label} {how} again and again"
+    return CrashFinding(
+        Trouble.CRASH,
+        revision,
+        container.name,
+        pods,
+        words,
+        _shown(scene, group),
+        worst.reason,
+        run,
+        container.memory_limit,
+        container.init,
+    )
+
+
+def _missing_finding(
+    scene: Scene, revision: Revision, group: list[_Sign], first: _Sign, ref: Reference, pods: tuple[Pod, ...]
+) -> MissingFinding:
+    proved = any(s.proved for s in group)
+    observed = list(_shown(scene, [s for s in group if s.message] or group))
+    if proved:
+        names = sorted(o.name for o in scene.all("ConfigMap"))
+        lacks = (
+            f"ConfigMap/{ref.name} has no key {ref.key}"
+            if first.key_only
+            else f"no ConfigMap is named {ref.name}; there are: {listed(names, 8) or 'none'}"
+        )
+        observed.append(seen(scene.listing("ConfigMap"), lacks))
+    missing = f"key {ref.key} of {ref.title}" if first.key_only else ref.title
+    words = f"{count(len(pods), 'pod')} of {revision.label} need {missing} ({ref.path}), which does not exist"
+    return MissingFinding(Trouble.MISSING, revision, ref.container, pods, words, tuple(observed), first.reason, ref, first.key_only, proved)
+
+
+def _shown(scene: Scene, group: list[_Sign]) -> tuple[Observation, ...]:
+    """The state of up to three pods, as the API server gave it."""
+    listing = scene.listing("Pod")
+    return tuple(seen(listing, _state(s)) for s in sorted(group, key=lambda s: (not s.message, s.pod.name))[:_SHOWN_PODS])
+
+
+def _state(sign: _Sign) -> str:
+    pod, c = sign.pod, sign.container
+    at = f"Pod/{pod.name} on {pod.node or 'no node'}"
+    if c is None:
+        return f"{at}: {sign.reason}: {sign.message}"
+    state = (
+        f"waiting {c.waiting}: {c.waiting_message}" if c.waiting else "running" if c.running else "terminated" if c.ended else sign.reason
+    )
+    run = c.latest_run
+    ended = f"; last run exit code {run.exit_code} {run.reason}, message {run.message or 'none'}, restarts {c.restarts}" if run else ""
+    return f"{at}: container {c.name} (image {c.image}) {state}{ended}"
+
+
+def _not_created(scene: Scene, revision: Revision) -> list[Finding]:
+    if not revision.create_failure or revision.desired <= len(revision.live):
+        return []
+    words = f"pods of {revision.label} cannot be created: {safe(revision.create_failure, 400)}"
+    observed = (seen(scene.listing("ReplicaSet"), f"ReplicaSet/{revision.name}: ReplicaFailure: {revision.create_failure}"),)
+    return [Finding(Trouble.NOT_CREATED, revision, "", (), words, observed, "FailedCreate")]
+
+
+# -- since when ---------------------------------------------------------------------------------------------------------------------
+
+
+def _onset(scene: Scene, pod: Pod) -> datetime | None:
+    """When the pod's trouble began: at its start if it never served, else at the first sign that is left."""
+    if not pod.was_ready():
+        return pod.birth
+    told = [e.first for e in scene.pod_events(pod) if e.warning and e.reason in _FAILURE_EVENTS and _fresh(scene, e)]
+    runs = [c.latest_run.finished for c in pod.containers if c.latest_run and c.latest_run.exit_code]
+    return earliest(*told, *runs, None if pod.ready else pod.ready_changed) or pod.birth
+
+
+def _terminal_since(scene: Scene, workload: Workload, findings: list[Finding]) -> datetime | None:
+    """Since when a reason that does not end by waiting has held at the current revision; None if a pod of it was ever Ready."""
+    current = workload.current
+    if current is None or workload.completed_once or any(p.was_ready() for p in current.live):
+        return None
+    return earliest(*(_held_since(scene, f, p) for f in findings if f.revision is current for p in f.pods))
+
+
+def _held_since(scene: Scene, finding: Finding, pod: Pod) -> datetime | None:
+    if isinstance(finding, CrashFinding):
+        return _third_crash(scene, finding, pod)
+    if isinstance(finding, ImageFinding):
+        return None if finding.error in PASSING else _told_since(scene, pod)
+    return _told_since(scene, pod) if finding.trouble in (Trouble.MISSING, Trouble.NOT_MADE) else None
+
+
+def _told_since(scene: Scene, pod: Pod) -> datetime | None:
+    """The first Event that told of it, else the last change of any condition of the pod (the reason itself carries no time)."""
+    told = earliest(*(e.first for e in scene.pod_events(pod) if e.warning and e.reason in _FAILURE_EVENTS))
+    return told if told and pod.birth and told >= pod.birth else pod.settled or pod.birth
+
+
+def _third_crash(scene: Scene, finding: CrashFinding, pod: Pod) -> datetime | None:
+    """No later than the latest crash, nor than what three short runs take: the API keeps no time of the third one."""
+    container = next((c for c in pod.containers if c.name == finding.container), None)
+    if container is None or container.crashes < 3:
+        return None
+    latest = container.latest_run.finished if container.latest_run else None
+    reckoned = pod.birth + _THIRD_CRASH if pod.birth else None
+    return earliest(latest, reckoned, scene.now)
