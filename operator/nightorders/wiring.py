@@ -45,8 +45,14 @@ WATCH_SILENCE = 330.0
 def configure_logging(settings: Settings) -> None:
     """JSON lines (or key=value on a terminal) on standard error, also for kopf and other libraries."""
     level = getattr(logging, settings.log_level.upper(), logging.INFO)
-    shared: list[structlog.types.Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
-    renderer: structlog.types.Processor = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -131,10 +137,19 @@ class Run:
         gatherer = Gatherer(ports, operator)
         executor = Executor(c.clock, self._incidents, ledgers, Target(c.client, c.resources), announcer, operator, redact)
         reconciler = Reconciler(c.clock, self._incidents, gatherer, executor)
-        self.incident_queue: WorkQueue[Key] = WorkQueue("incidents", reconciler.reconcile, workers=settings.workers, failed=reconciler.failed)
+        self.incident_queue: WorkQueue[Key] = WorkQueue(
+            "incidents", reconciler.reconcile, workers=settings.workers, failed=reconciler.failed
+        )
         watchman = Watchman(
-            c.clock, c.reader, self._incidents, ledgers, gatherer, executor.book,
-            detect=settings.detect, detect_after=settings.detect_after, operator_namespace=settings.namespace,
+            c.clock,
+            c.reader,
+            self._incidents,
+            ledgers,
+            gatherer,
+            executor.book,
+            detect=settings.detect,
+            detect_after=settings.detect_after,
+            operator_namespace=settings.namespace,
         )
         self._watchman = watchman
         self.namespace_queue: WorkQueue[str] = WorkQueue("namespaces", watchman.inspect, workers=2)
@@ -166,7 +181,9 @@ class Run:
             for q in (self.incident_queue, self.namespace_queue, self.order_queue)
             if now - q.last_turn > QUEUE_SILENCE
         ]
-        wrong += [f"the watch on {kind} has been silent for {s:.0f} s" for (_, kind), s in self._watcher.silence().items() if s > WATCH_SILENCE]
+        wrong += [
+            f"the watch on {kind} has been silent for {s:.0f} s" for (_, kind), s in self._watcher.silence().items() if s > WATCH_SILENCE
+        ]
         if self._deaf:
             wrong.append("the watch on Incidents does not deliver what a list shows")
         return wrong
@@ -209,7 +226,11 @@ class Run:
             self._stop.set()
 
         lease = LeaderLease(
-            self._client, namespace=s.namespace, lease=s.lease_seconds, renew_deadline=s.lease_seconds * 2 / 3, retry=s.lease_seconds / 7.5,
+            self._client,
+            namespace=s.namespace,
+            lease=s.lease_seconds,
+            renew_deadline=s.lease_seconds * 2 / 3,
+            retry=s.lease_seconds / 7.5,
             on_lost=on_lost,
         )
         try:
@@ -262,7 +283,7 @@ class Run:
             self.incident_queue.run(),
             self.namespace_queue.run(),
             self.order_queue.run(),
-            self._watchman.watch(self.namespace_queue.add),
+            self._watchman.watch(self.namespace_queue.add, self.order_queue.add),
             watch_own_kinds(made, self._stop, self._ready),
             self._announce_ready(),
             every(self.settings.recheck, self._relist),

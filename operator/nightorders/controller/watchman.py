@@ -25,7 +25,9 @@ from .gatherer import Gatherer, current_revision
 
 log = structlog.get_logger(__name__)
 SETTLE = timedelta(seconds=0.3)
+ORDERS_SETTLE = timedelta(seconds=1)
 WHILE_ILL = timedelta(seconds=3)
+SOONEST = timedelta(seconds=0.2)
 EPISODES = 50
 Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
 
@@ -61,17 +63,18 @@ class Watchman:
         self._deployments: dict[tuple[str, str], KubeObject] = {}
         self._opened: dict[tuple[str, str], str] = {}
 
-    async def watch(self, add: Callable[[str, timedelta], None]) -> None:
-        """Follows the Deployments of the whole cluster, for ever."""
+    async def watch(self, add: Callable[[str, timedelta], None], orders: Callable[[str, timedelta], None]) -> None:
+        """Follows the Deployments of the whole cluster, for ever. `orders` hears of namespaces whose policies may match otherwise now."""
         async for event, deployment in self._reader.watch("apps/v1", "Deployment"):
             key = (deployment.namespace, deployment.name)
             if event == "BOOKMARK" or deployment.namespace in self._skip:
                 continue
-            if event == "DELETED":
-                self._deployments.pop(key, None)
-                continue
-            self._deployments[key] = deployment
-            add(deployment.namespace, SETTLE)
+            known = self._deployments.pop(key, None)
+            if event != "DELETED":
+                self._deployments[key] = deployment
+                add(deployment.namespace, SETTLE)
+            if event == "DELETED" or known is None or known.labels != deployment.labels:
+                orders(deployment.namespace, ORDERS_SETTLE)
 
     async def inspect(self, namespace: str) -> timedelta | None:
         """Looks at one namespace: remembers what is healthy, opens Incidents for what is stuck. None: wait for the next event."""
@@ -82,6 +85,8 @@ class Watchman:
         known = ledger.spec if ledger else LedgerSpec()
         now = self._clock.now()
         ill = [d for d in mine if not rollout_complete(d)[0]]
+        for well in (d for d in mine if d not in ill):
+            self._opened.pop((namespace, well.name), None)  # a fault that comes back opens its next episode
         news = [d for d in mine if d not in ill and self._unrecorded(known, d)]
         relabelled = [d for d in mine if books.remember_labels(known, d, now) is not known]
         if not (ledger is None or ill or news or relabelled):
@@ -90,8 +95,7 @@ class Watchman:
         await self._remember(namespace, ledger is None, mine, news, snapshot, now)
         if not ill or not self._detect or snapshot is None:
             return None
-        await self._open_incidents(namespace, snapshot, known, now)
-        return WHILE_ILL
+        return await self._open_incidents(namespace, snapshot, known, now)
 
     def _unrecorded(self, known: LedgerSpec, deployment: KubeObject) -> bool:
         recorded = {h.template_sha256 for h in known.healthy_revisions if h.workload_uid == deployment.uid}
@@ -124,15 +128,19 @@ class Watchman:
                 "already broken at the first look; listed, not acted on", namespace=namespace, workloads=[b.workload for b in broken]
             )
 
-    async def _open_incidents(self, namespace: str, snapshot: Snapshot, known: LedgerSpec, now: datetime) -> None:
+    async def _open_incidents(self, namespace: str, snapshot: Snapshot, known: LedgerSpec, now: datetime) -> timedelta:
+        """Opens what is due; returns when to look again while something is ill."""
         before = {(p.uid, p.revision_uid) for p in known.preexisting}
+        again = WHILE_ILL
         for rollout in engine.stuck_rollouts(snapshot, now):
-            if (rollout.uid, rollout.revision_uid) in before or now - rollout.since < self._detect_after:
+            if (rollout.uid, rollout.revision_uid) in before or self._opened.get((namespace, rollout.target.name)) == rollout.revision_uid:
                 continue
-            if self._opened.get((namespace, rollout.target.name)) == rollout.revision_uid:
+            if (left := rollout.since + self._detect_after - now) > timedelta(0):
+                again = min(again, left + SOONEST)
                 continue
             await self._open(namespace, rollout)
             self._opened[(namespace, rollout.target.name)] = rollout.revision_uid
+        return again
 
     async def _open(self, namespace: str, rollout: StuckRollout) -> None:
         """A deterministic name for each episode: an open one absorbs the signal, a closed one leads to the next number."""

@@ -208,7 +208,7 @@ class RuleStatus(Model):
 class RemediationPolicyStatus(ConditionedStatus):
     """What the orders amount to."""
 
-    workloads: Annotated[Count, Field(description="Workloads that the selector matches.")] = 0
+    workloads: Annotated[Count | None, Field(description="Workloads that the selector matches.")] = None
     actions: Annotated[ShortLine, Field(description="Action=level, for the printer column.")] = ""
     rules: Annotated[tuple[RuleStatus, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
 
@@ -288,7 +288,7 @@ class ClusterRemediationPolicySpec(Model):
 class ClusterRemediationPolicyStatus(ConditionedStatus):
     """Whether the orders were understood."""
 
-    namespaces: Annotated[Count, Field(description="Existing namespaces that are governed.")] = 0
+    namespaces: Annotated[Count | None, Field(description="Existing namespaces that are governed.")] = None
 
 
 class ClusterRemediationPolicy(Resource):

@@ -1,0 +1,72 @@
+"""A cluster of its own with everything installed, and the operator as its own process under its own account."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster.scene import Scene
+from tools.cluster import Cluster, provide
+from tools.operator_process import OperatorProcess, install
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def arena() -> Iterator[Cluster]:
+    """Not the cluster of the admission tests: those write status as the operator, and here the operator itself does."""
+    found = provide()
+    try:
+        install(found)
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture(scope="session")
+def _shared_operator(arena: Cluster) -> Iterator[OperatorProcess]:
+    process = OperatorProcess(arena)
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def operator(_shared_operator: OperatorProcess) -> OperatorProcess:
+    """The operator, running, leading and with a proven guard. A test may kill it: the next one starts it again."""
+    if _shared_operator.process is None or _shared_operator.process.poll() is not None:
+        _shared_operator.start()
+    return _shared_operator.wait_ready()
+
+
+@pytest.fixture
+def no_operator(_shared_operator: OperatorProcess) -> Iterator[None]:
+    """The shared operator is down: the test starts its own."""
+    if _shared_operator.process is not None and _shared_operator.process.poll() is None:
+        _shared_operator.kill()
+    yield
+
+
+@pytest.fixture
+def scene(arena: Cluster, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A namespace with the right to roll back; gone afterwards."""
+    made = Scene(arena, f"t{next(_numbers)}")
+    made.operator_may_roll_back()
+    yield made
+    arena.kubectl("delete", "namespace", made.namespace, "--wait=false")
+
+
+@pytest.fixture
+def new_scene(arena: Cluster) -> Iterator[Callable[[], Scene]]:
+    """More namespaces, for tests that need two."""
+    made: list[Scene] = []
+
+    def make() -> Scene:
+        made.append(Scene(arena, f"t{next(_numbers)}"))
+        made[-1].operator_may_roll_back()
+        return made[-1]
+
+    yield make
+    for one in made:
+        arena.kubectl("delete", "namespace", one.namespace, "--wait=false")
