@@ -84,9 +84,9 @@ def _after(seconds: float) -> Object:
 
 # ---------------------------------------------------------------- images
 
-# A kubelet tries to pull 10, 20, 40, 80, 160, then every 300 s after a failure. The waits double, so the
-# next one is about as long as all before it: the pod's age.
-_NEXT_PULL = """[ [ now - (.status.startTime | fromdateiso8601), 10 ] | max, 300 ] | min | floor | "\\(.)s" """
+# jq: a kubelet waits 10, 20, 40, 80, 160, then always 300 s after a failed pull. That is 10 s more than all
+# waits before it, so the pod's age tells.
+_NEXT_PULL = '[ now - (.status.startTime | fromdateiso8601) + 10, 300 ] | min | floor | "\\(.)s"'
 # Go template text: how many pulls have failed, by the pod's age. Without a start time it is the first.
 _ATTEMPTS = """\
 {{ $age := 0 }}

@@ -64,16 +64,9 @@ _CONTROLLERS = (
     "ttl-after-finished-controller",
     "validatingadmissionpolicy-status-controller",
 )
-_KWOK_RESOURCES = {
-    "Stage": "stages",
-    "Logs": "logs",
-    "ClusterLogs": "clusterlogs",
-    "Metric": "metrics",
-    "ResourceUsage": "resourceusages",
-    "ClusterResourceUsage": "clusterresourceusages",
-    "Exec": "execs",
-    "ClusterExec": "clusterexecs",
-}
+# What kwok is told through the API, kind and resource. Each one costs time at the start and memory; kwok
+# has more (Metric, Exec, ...), whose definitions are kept beside its program too.
+_KWOK_RESOURCES = {"Stage": "stages", "Logs": "logs", "ClusterLogs": "clusterlogs"}
 
 
 class LocalCluster(KubectlCluster):
@@ -240,7 +233,8 @@ class _Start:
             self.api.post("/api/v1/nodes", stages.node(f"node-{number}", _kubernetes_version()))
         programs = Path(self.state.programs)
         for definition in json.loads((programs / build.CRDS).read_text()):
-            self.api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+            if definition["spec"]["names"]["kind"] in _KWOK_RESOURCES:
+                self.api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         for resource in _KWOK_RESOURCES.values():
             # New resources answer 404 and then 429 for some 100 ms.
             self._until(lambda: self._served(resource), f"{resource} are not served", "kube-apiserver")  # noqa: B023
