@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ..api.v1alpha1.ledger import HealthyRevision, LedgerSpec, Outcome, Preexisting, Reservation, WorkloadRecord
-from .autonomy import own_labels
+from .autonomy import RELABEL_MEMORY, own_labels
 from .digest import template_sha256
 from .snapshot import KubeObject
 
@@ -57,16 +57,20 @@ def remember_healthy(spec: LedgerSpec, workload: KubeObject, revision: KubeObjec
 
 
 def remember_labels(spec: LedgerSpec, workload: KubeObject, now: datetime) -> LedgerSpec:
-    """Keeps the workload's labels, the ones before, and when they changed."""
+    """Keeps the workload's labels, when they changed last, and the ones before.
+
+    "Before" is before the first of a row of changes: else a second, harmless change would make a fresh relabelling look old.
+    """
     labels = dict(sorted(own_labels(workload.labels).items())[:64])
     old = next((w for w in spec.workloads if w.uid == workload.uid), None)
     if old is not None and old.labels == labels:
         return spec
+    in_a_row = old is not None and old.changed_at is not None and now - old.changed_at < RELABEL_MEMORY
     new = WorkloadRecord(
         uid=workload.uid,
         workload=workload.title,
         labels=labels,
-        previous_labels=old.labels if old else {},
+        previous_labels={} if old is None else old.previous_labels if in_a_row else old.labels,
         changed_at=now if old else None,
     )
     return spec.model_copy(update={"workloads": (*(w for w in spec.workloads if w.uid != workload.uid), new)[-KEEP_WORKLOADS:]})

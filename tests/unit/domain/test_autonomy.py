@@ -1,0 +1,261 @@
+"""Who lowers the level, to what, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nightorders.api.meta import MAX_LEVEL_ANNOTATION, Level
+from nightorders.api.v1alpha1 import IncidentStatus
+from nightorders.api.v1alpha1.incident import Speaker
+from nightorders.api.v1alpha1.ledger import WorkloadRecord
+from nightorders.domain import ledger as books
+from nightorders.domain.autonomy import effective, ordered, own_labels
+from nightorders.domain.snapshot import KubeObject
+from tests.unit.domain.make import (
+    HOUR,
+    MINUTE,
+    NAMESPACE,
+    NOW,
+    SECOND,
+    autonomy,
+    ceiling,
+    cluster_policy,
+    deployment,
+    hypothesis,
+    incident,
+    ledger,
+    orders,
+    plan,
+    policy,
+    rule_json,
+    voices,
+)
+
+L1, L2, L3, L4 = Level.L1, Level.L2, Level.L3, Level.L4
+
+
+def namespace(value: str) -> KubeObject:
+    return KubeObject({"metadata": {"name": NAMESPACE, "annotations": {MAX_LEVEL_ANNOTATION: value}}}, "Namespace", "v1")
+
+
+def noted(value: str) -> KubeObject:
+    return deployment(notes={MAX_LEVEL_ANNOTATION: value})
+
+
+def detected(level: Level) -> IncidentStatus:
+    return IncidentStatus(autonomy=autonomy(level, level))
+
+
+def one_rule(level: str, **fields: Any) -> Any:
+    return orders(policy("web", rule_json(level=level, **fields)))
+
+
+# (what is taken away, the level that remains, who says so, what the message contains)
+LOWERING: list[tuple[str, dict[str, Any], Level, str, str]] = [
+    ("rule", {"orders": one_rule("L2")}, L2, "RemediationPolicy/web rule rollback", ""),
+    ("no policy at all", {"orders": replace(orders(), policies=())}, L1, "policies of this namespace", "no RemediationPolicy"),
+    ("policy selects others", {"orders": orders(policy(labels={"tier": "db"}))}, L1, "policies of this namespace", "RollbackWorkload"),
+    ("two policies", {"orders": orders(policy("a"), policy("b"))}, L1, "policies of this namespace", "RemediationPolicy/a rule rollback and RemediationPolicy/b"),
+    ("unreadable policy", {"orders": orders(unreadable=("RemediationPolicy/x: spec.earn: not known",))}, L1, "policies of this namespace", "spec.earn"),
+    ("unreadable ceiling", {"orders": orders(cluster_unreadable=("ClusterRemediationPolicy/x: no",))}, L2, "cluster policies", "ClusterRemediationPolicy/x"),
+    ("ceiling", {"orders": orders(cluster=(ceiling("L2"),))}, L2, "ClusterRemediationPolicy/ceiling-most ceiling most", ""),
+    ("ceiling on the type", {"orders": orders(cluster=(ceiling("L3", types=["RollbackWorkload"]),))}, L3, "ClusterRemediationPolicy/ceiling-most ceiling most", ""),
+    ("annotation of the object", {"target": noted("L2")}, L2, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", ""),
+    ("annotation of the namespace", {"namespace_object": namespace("L3")}, L3, f"annotation {MAX_LEVEL_ANNOTATION} of Namespace/shop", ""),
+    ("malformed annotation", {"target": noted("L5")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "'L5' is none of L1, L2, L3, L4"),
+    ("empty annotation", {"target": noted("")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "none of"),
+    ("lower-case annotation", {"target": noted("l4")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "none of"),
+    ("annotation with a newline", {"target": noted("L4\n")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "none of"),
+    ("something not read", {"unknown": ("policies: time-out",)}, L1, "cannot tell", "policies: time-out"),
+    ("old schemas", {"schemas_current": False, "schemas_message": "incidents: digest differs"}, L1, "custom resource schemas", "digest differs"),
+    ("no origin", {"hypothesis": None}, L1, "trust", "no origin"),
+    ("grade B", {"hypothesis": hypothesis("B")}, L3, "trust", "grade B; acting alone needs grade A"),
+    ("grade C", {"hypothesis": hypothesis("C")}, L3, "trust", "grade C"),
+    ("grade D", {"hypothesis": hypothesis("D")}, L1, "trust", "grade D"),
+    ("no Ledger", {"ledger": None}, L3, "ledger", "no Ledger"),
+    ("opened by a human", {"incident": incident(signal=None, requestedBy="alice")}, L3, "incident", "not opened by the operator"),
+    ("raised since detection", {"incident": incident(detected(L2))}, L3, "level at detection", "L2 when this was first diagnosed"),
+    ("raised from nothing", {"incident": incident(detected(L1))}, L3, "level at detection", "L1 when this was first diagnosed"),
+    ("a waiting plan", {"plan": plan(staged_level=L3)}, L3, "level at staging", "later raise"),
+    ("preflight", {"caps": (Speaker(who="preflight", level=L2, because="barrier"),)}, L2, "preflight", "barrier"),
+    ("guard", {"guard_proven": False, "guard_message": "binding narrowed by a selector"}, L2, "approval guard", "binding narrowed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "level", "who", "says"), [c[1:] for c in LOWERING], ids=[c[0] for c in LOWERING])
+def test_each_speaker_lowers_and_says_why(fields: dict[str, Any], level: Level, who: str, says: str) -> None:
+    answer = effective(voices(**fields), NOW)
+    assert answer.level == level
+    assert answer.decided_by[0].who == who
+    assert says in answer.decided_by[0].because
+
+
+def test_nobody_speaking_against_it_leaves_what_the_rule_says() -> None:
+    answer = effective(voices(), NOW)
+    assert answer.level == L4
+    assert [(s.who, s.level) for s in answer.decided_by] == [("RemediationPolicy/web rule rollback", L4)]
+
+
+@pytest.mark.parametrize("first", LOWERING, ids=[c[0] for c in LOWERING])
+def test_two_speakers_give_the_minimum_and_both_are_named(first: tuple[str, dict[str, Any], Level, str, str]) -> None:
+    for second in LOWERING:
+        if first[1].keys() & second[1].keys():
+            continue
+        answer = effective(voices(**first[1], **second[1]), NOW)
+        assert answer.level == min(first[2], second[2])
+        assert {first[3], second[3]} <= {s.who for s in answer.decided_by}
+        assert [s.level for s in answer.decided_by] == sorted(s.level for s in answer.decided_by)
+
+
+def test_the_effective_level_is_the_minimum_of_the_listed_speakers() -> None:
+    v = voices(target=noted("L3"), orders=orders(cluster=(ceiling("L2"),)), guard_proven=False)
+    answer = effective(v, NOW)
+    assert answer.level == min(s.level for s in answer.decided_by) == L2
+
+
+def test_a_ceiling_for_another_namespace_does_not_speak_here() -> None:
+    elsewhere = cluster_policy(namespaces=["billing"], ceilings=[{"name": "most", "level": "L1"}])
+    assert effective(voices(orders=orders(cluster=(elsewhere,))), NOW).level == L4
+    here = cluster_policy(namespaces=["billing", NAMESPACE], ceilings=[{"name": "most", "level": "L1"}])
+    assert effective(voices(orders=orders(cluster=(here,))), NOW).level == L1
+
+
+def test_an_annotation_never_raises() -> None:
+    v = voices(orders=one_rule("L2"), target=noted("L4"), namespace_object=namespace("L4"))
+    assert effective(v, NOW).level == L2
+
+
+def test_a_stamp_of_the_operator_is_no_label_of_the_owner() -> None:
+    assert own_labels({"app": "a", "nightorders.dev/execution": "no-1"}) == {"app": "a"}
+    stamped = deployment(labels={"nightorders.dev/execution": "no-1"})
+    selects_stamp = policy(labels={"nightorders.dev/execution": "no-1"})
+    assert effective(voices(target=stamped, orders=orders(selects_stamp)), NOW).level == L1
+
+
+# ---------------------------------------------------------------- who asked
+
+
+@pytest.mark.parametrize(
+    ("approval", "requester", "level"),
+    [
+        ({"count": 2}, None, L2),
+        ({"count": 2}, "alice", L3),
+        ({"count": 1}, None, L3),
+        ({"count": 1, "separationOfDuties": True}, None, L2),
+        ({"count": 2, "separationOfDuties": False}, None, L3),
+    ],
+)
+def test_without_a_requester_separation_of_duties_cannot_be_told(approval: dict[str, Any], requester: str | None, level: Level) -> None:
+    asked = incident(signal=None, **({"requestedBy": requester} if requester else {}))
+    assert effective(voices(incident=asked, orders=one_rule("L4", approval=approval)), NOW).level == level
+
+
+def test_an_incident_of_the_operator_needs_no_requester() -> None:
+    assert effective(voices(orders=one_rule("L4", approval={"count": 2})), NOW).level == L4
+
+
+# ---------------------------------------------------------------- raised later
+
+
+def test_the_first_look_keeps_what_was_ordered_then() -> None:
+    first = effective(voices(orders=one_rule("L2")), NOW)
+    assert first.detected_level == L2
+    later = effective(voices(orders=one_rule("L4"), incident=incident(IncidentStatus(autonomy=first))), NOW)
+    assert (later.level, later.detected_level) == (L3, L2)
+
+
+def test_what_was_lowered_for_a_moment_at_detection_is_not_what_was_ordered() -> None:
+    first = effective(voices(guard_proven=False), NOW)
+    assert (first.level, first.detected_level) == (L2, L4)
+    assert effective(voices(incident=incident(IncidentStatus(autonomy=first))), NOW).level == L4
+
+
+def test_a_level_lowered_after_detection_is_obeyed_at_once() -> None:
+    assert effective(voices(incident=incident(detected(L4)), orders=one_rule("L2")), NOW).level == L2
+
+
+@pytest.mark.parametrize("staged", [L2, L3])
+def test_a_waiting_plan_is_not_released_by_a_later_raise(staged: Level) -> None:
+    assert effective(voices(plan=plan(staged_level=staged)), NOW).level == staged
+
+
+# ---------------------------------------------------------------- ordered
+
+
+@pytest.mark.parametrize(
+    ("fields", "level"),
+    [
+        ({}, L4),
+        ({"orders": one_rule("L2")}, L2),
+        ({"orders": orders(cluster=(ceiling("L3"),))}, L3),
+        ({"orders": orders(cluster_unreadable=("x",))}, L2),
+        ({"target": noted("L2")}, L2),
+        ({"target": noted("nonsense")}, L1),
+        ({"orders": replace(orders(), policies=())}, L1),
+        ({"guard_proven": False, "ledger": None, "unknown": ("x",), "hypothesis": None}, L4),
+    ],
+)
+def test_ordered_is_what_is_written_and_not_what_is_so_at_the_moment(fields: dict[str, Any], level: Level) -> None:
+    assert ordered(voices(**fields), NOW) == level
+
+
+# ---------------------------------------------------------------- relabelling
+
+BY_TIER = orders(
+    policy("strict", rule_json(level="L2"), labels={"tier": "db"}),
+    policy("loose", rule_json(level="L4"), labels={"tier": "web"}),
+)
+
+
+def remembered(*history: tuple[str, Any]) -> Any:
+    """The Ledger after the workload was seen with these tiers at these moments."""
+    spec = ledger().spec
+    for tier, at in history:
+        spec = books.remember_labels(spec, deployment(labels={"tier": tier}), at)
+    return ledger(workloads=spec.workloads)
+
+
+@pytest.mark.parametrize(
+    ("history", "tier", "level"),
+    [
+        ([("web", NOW - 9 * HOUR)], "web", L4),
+        ([("db", NOW - 9 * HOUR)], "web", L3),  # just now, not yet recorded
+        ([("db", NOW - 9 * HOUR), ("web", NOW - SECOND)], "web", L3),
+        ([("db", NOW - 9 * HOUR), ("web", NOW - HOUR + SECOND)], "web", L3),
+        ([("db", NOW - 9 * HOUR), ("web", NOW - HOUR)], "web", L4),
+        ([("web", NOW - 9 * HOUR), ("db", NOW - MINUTE)], "db", L2),  # into a stricter rule: that rule holds
+        ([("other", NOW - 9 * HOUR)], "web", L3),  # from where nothing governed
+    ],
+)
+def test_a_label_moved_into_a_more_permissive_rule_stops_at_l3_for_an_hour(history: Any, tier: str, level: Level) -> None:
+    v = voices(orders=BY_TIER, target=deployment(labels={"tier": tier}), ledger=remembered(*history))
+    assert effective(v, NOW).level == level
+
+
+def test_a_second_label_change_does_not_wash_the_first_away() -> None:
+    """threats.md 8: relabel into the permissive selector, let it be recorded, then touch any label once more."""
+    spec = ledger().spec
+    for labels, at in (
+        ({"tier": "db"}, NOW - 9 * HOUR),
+        ({"tier": "web"}, NOW - 10 * MINUTE),
+        ({"tier": "web", "note": "x"}, NOW - 9 * MINUTE),
+        ({"tier": "web", "note": "y"}, NOW - 8 * MINUTE),
+    ):
+        spec = books.remember_labels(spec, deployment(labels=labels), at)
+    v = voices(orders=BY_TIER, target=deployment(labels={"tier": "web", "note": "y"}), ledger=ledger(workloads=spec.workloads))
+    assert effective(v, NOW).level == L3
+    assert effective(v, NOW + HOUR).level == L4
+
+
+def test_a_label_that_no_rule_asks_for_changes_nothing() -> None:
+    record = WorkloadRecord(uid="uid-checkout", workload="Deployment/checkout", labels={"app": "checkout", "tier": "web", "team": "a"})
+    v = voices(orders=BY_TIER, ledger=ledger(workloads=(record,)))
+    assert effective(v, NOW).level == L4
+
+
+def test_the_relabelling_message_names_the_moment() -> None:
+    v = voices(orders=BY_TIER, ledger=remembered(("db", NOW - 9 * HOUR), ("web", NOW - MINUTE)))
+    assert "changed at 11:59:00 to those of a more permissive rule" in effective(v, NOW).decided_by[0].because
