@@ -170,7 +170,7 @@ def rollout(q: Question, now: datetime) -> Verdict:
 
 
 def blast_radius(q: Question, now: datetime) -> Verdict:
-    percent = 100 * q.risk.pods / q.risk.workload_pods if q.risk.workload_pods else 0
+    percent = 100 * q.risk.pods / (q.risk.workload_pods or q.risk.pods or 1)  # of a workload scaled to zero, what still serves is all
     numbers = f"{q.risk.pods} healthy pods ({percent:.0f} % of {q.risk.workload_pods}) at risk; limits {q.limits.max_pods} pods, {q.limits.max_percent} %"
     if q.risk.pods > q.limits.max_pods or percent > q.limits.max_percent:
         return refused(Reason.BLAST_RADIUS, numbers)

@@ -1,0 +1,380 @@
+"""The chain: each gate's table with its boundaries, the order, and which gates advice needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nightorders.api.meta import Level
+from nightorders.api.v1alpha1 import Category
+from nightorders.domain import gates
+from nightorders.domain.reasons import Reason
+from nightorders.domain.verdict import Verdict, refused
+from tests.unit.domain.make import (
+    HOUR,
+    MINUTE,
+    NAMESPACE,
+    NOW,
+    SECOND,
+    STILL,
+    SYSTEM,
+    after_target,
+    changed,
+    cluster_policy,
+    deployment,
+    hypothesis,
+    incident,
+    ledger,
+    orders,
+    outcome,
+    policy,
+    question,
+    reservation,
+    rule_json,
+    stamp,
+)
+
+CHECKOUT = "Deployment/checkout"
+
+
+def gate(name: str, now: Any = NOW, **fields: Any) -> Verdict:
+    return next(g for g in gates.CHAIN if g.name == name).judge(question(**fields), now)
+
+
+def limited(**limits: Any) -> Any:
+    return orders(policy("web", rule_json(limits=limits)))
+
+
+def test_the_chain_reads_as_the_design_says() -> None:
+    assert [g.name for g in gates.CHAIN] == [
+        "policy", "stop", "protected", "action", "confidence", "category", "target", "owner", "rollout", "blast-radius", "cooldown",
+        "rate", "budget", "preflight",
+    ]  # fmt: skip
+
+
+def test_advice_needs_all_gates_but_those_that_bound_the_operators_own_hand() -> None:
+    assert {g.name for g in gates.CHAIN if not g.advice} == {"stop", "rollout", "blast-radius", "cooldown", "rate", "budget"}
+
+
+def test_everything_open_passes() -> None:
+    results, verdict = gates.judge(question(), NOW)
+    assert verdict.allowed
+    assert all(r.allowed for r in results)
+
+
+# ---------------------------------------------------------------- policy, stop, protected
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (replace(orders(), policies=()), Reason.NO_POLICY),
+        (orders(policy("a"), policy("b")), Reason.AMBIGUOUS),
+        (orders(unreadable=("x",)), Reason.POLICY_UNREADABLE),
+    ],
+)
+def test_no_single_rule_refuses(found: Any, reason: Reason) -> None:
+    assert gate("policy", orders=found).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "says"),
+    [
+        ({"stop": gates.Stop(where=NAMESPACE)}, Reason.STOPPED, "nightorders-stop exists in shop"),
+        ({"stop": gates.Stop(where=SYSTEM)}, Reason.STOPPED, SYSTEM),
+        ({"stop": gates.Stop(unknown="time-out")}, Reason.STOPPED, "cannot tell whether a stop is in force: time-out"),
+        ({"incident": incident(suspend=True)}, Reason.SUSPENDED, "spec.suspend"),
+        ({"incident": incident(meta={"deletionTimestamp": stamp(NOW)})}, Reason.SUSPENDED, "deleted"),
+    ],
+)
+def test_stop_suspend_and_deletion_refuse(fields: dict[str, Any], reason: Reason, says: str) -> None:
+    verdict = gate("stop", **fields)
+    assert (verdict.allowed, verdict.reason) == (False, reason)
+    assert says in verdict.message
+
+
+@pytest.mark.parametrize(("stop", "in_force"), [(gates.Stop(), False), (gates.Stop(where="a"), True), (gates.Stop(unknown="b"), True)])
+def test_not_knowing_is_a_stop(stop: gates.Stop, in_force: bool) -> None:
+    assert stop.in_force is in_force
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "kube-public", "kube-node-lease", SYSTEM])
+def test_namespaces_protected_by_default(namespace: str) -> None:
+    assert gate("protected", namespace=namespace).reason is Reason.PROTECTED
+
+
+@pytest.mark.parametrize(
+    ("entry", "allowed"),
+    [
+        ({}, False),
+        ({"kinds": ["Deployment"]}, False),
+        ({"kinds": ["StatefulSet"]}, True),
+        ({"selector": {"matchLabels": {"tier": "web"}}}, False),
+        ({"selector": {"matchLabels": {"tier": "db"}}}, True),
+        ({"kinds": ["StatefulSet"], "selector": {"matchLabels": {"tier": "web"}}}, True),
+    ],
+)
+def test_protected_objects_match_by_kind_and_labels(entry: dict[str, Any], allowed: bool) -> None:
+    found = orders(cluster=(cluster_policy(protected=[{"name": "p", **entry}]),))
+    assert gate("protected", orders=found).allowed is allowed
+
+
+def test_protection_elsewhere_does_not_count_here() -> None:
+    found = orders(cluster=(cluster_policy(namespaces=["billing"], protected=[{"name": "p"}]),))
+    assert gate("protected", orders=found).allowed
+
+
+# ---------------------------------------------------------------- level, confidence, category
+
+
+@pytest.mark.parametrize(("level", "allowed"), [("L1", False), ("L2", True), ("L3", True), ("L4", True)])
+def test_read_only_stages_nothing(level: str, allowed: bool) -> None:
+    assert gate("action", level=Level(level)).allowed is allowed
+
+
+@pytest.mark.parametrize(("grade", "allowed"), [("A", True), ("B", True), ("C", True), ("D", False)])
+def test_timing_or_similarity_alone_proposes_nothing(grade: str, allowed: bool) -> None:
+    assert gate("confidence", hypothesis=hypothesis(grade)).allowed is allowed
+
+
+@pytest.mark.parametrize("name", ["confidence", "category"])
+def test_no_origin_refuses(name: str) -> None:
+    assert not gate(name, hypothesis=None).allowed
+
+
+@pytest.mark.parametrize("category", list(Category))
+def test_only_a_known_mechanism_passes(category: Category) -> None:
+    verdict = gate("category", hypothesis=hypothesis(category=category))
+    assert verdict.allowed is (category not in (Category.UNKNOWN, Category.NO_FAULT))
+
+
+# ---------------------------------------------------------------- target, owner
+
+
+def test_another_spec_is_another_target() -> None:
+    assert gate("target", target=after_target()).reason is Reason.TARGET_CHANGED
+
+
+def test_status_and_metadata_alone_are_no_change() -> None:
+    moved = changed(changed(deployment(), ("status", "replicas"), 1), ("metadata", "resourceVersion"), "999")
+    assert gate("target", target=moved).allowed
+
+
+def test_a_target_that_is_being_deleted_refuses() -> None:
+    going = changed(deployment(), ("metadata", "deletionTimestamp"), stamp(NOW))
+    assert gate("target", target=going).reason is Reason.TARGET_CHANGED
+
+
+def test_somebody_elses_object_is_left_alone() -> None:
+    verdict = gate("owner", owner="Flux Kustomization apps")
+    assert verdict.reason is Reason.OWNED_ELSEWHERE
+    assert "Flux Kustomization apps" in verdict.message
+
+
+# ---------------------------------------------------------------- rollout
+
+ROLLING = gates.Rollout(under_way=True, past_deadline=False, own_change=False, terminal_since=None, progress="1 of 3 updated")
+
+
+@pytest.mark.parametrize(
+    ("fields", "limits", "allowed"),
+    [
+        ({"under_way": False}, {}, True),
+        ({}, {}, False),
+        ({}, {"duringRollout": "Allow"}, True),
+        ({"own_change": True}, {}, False),
+        ({"past_deadline": True}, {}, False),
+        ({"own_change": True, "past_deadline": True}, {}, True),
+        ({"terminal_since": NOW - HOUR}, {}, False),
+        ({"own_change": True, "terminal_since": NOW - 5 * MINUTE}, {}, True),
+        ({"own_change": True, "terminal_since": NOW - 5 * MINUTE + SECOND}, {}, False),
+        ({"own_change": True, "terminal_since": NOW - 5 * MINUTE - SECOND}, {}, True),
+        ({"own_change": True, "terminal_since": NOW}, {"stalledAfter": "0s"}, True),
+        ({"own_change": True, "terminal_since": NOW + MINUTE}, {}, False),
+    ],
+)
+def test_a_rollout_is_left_alone_unless_it_is_the_fault(fields: dict[str, Any], limits: dict[str, Any], allowed: bool) -> None:
+    verdict = gate("rollout", rollout=replace(ROLLING, **fields), orders=limited(**limits))
+    assert verdict.allowed is allowed
+    assert allowed or verdict.reason is Reason.ROLLOUT_UNDER_WAY
+
+
+def test_a_stalling_rollout_says_when_it_may_act() -> None:
+    verdict = gate("rollout", rollout=replace(ROLLING, own_change=True, terminal_since=NOW - 3 * MINUTE))
+    assert verdict.retry_at == NOW + 2 * MINUTE
+    assert "180 s of stalledAfter 5m; acts from 12:02:00Z" in verdict.message
+
+
+# ---------------------------------------------------------------- blast radius
+
+
+@pytest.mark.parametrize(
+    ("pods", "of", "limits", "allowed"),
+    [
+        (0, 3, {"maxPods": 0, "maxPercent": 0}, True),
+        (1, 3, {"maxPods": 0}, False),
+        (10, 100, {"maxPods": 10}, True),
+        (11, 100, {"maxPods": 10}, False),
+        (5, 10, {"maxPercent": 50}, True),
+        (6, 11, {"maxPercent": 54}, False),
+        (1, 3, {"maxPercent": 33}, False),  # 33.3 % is more than 33 %
+        (3, 3, {"maxPercent": 100}, True),
+        (0, 0, {"maxPercent": 0}, True),
+        (2, 0, {"maxPercent": 50}, False),  # scaled to zero, and two pods still serve: all of what there is
+    ],
+)
+def test_healthy_pods_at_risk_are_bounded_in_number_and_share(pods: int, of: int, limits: dict[str, Any], allowed: bool) -> None:
+    risk = gates.Risk(pods, of, question().risk.preflight)
+    verdict = gate("blast-radius", risk=risk, orders=limited(**limits))
+    assert verdict.allowed is allowed
+    assert f"{pods} healthy pods" in verdict.message
+
+
+# ---------------------------------------------------------------- cooldown, rate, budget
+
+
+@pytest.mark.parametrize(
+    ("entries", "execution", "due"),
+    [
+        ([], "", None),
+        ([outcome(workload="Deployment/other")], "", None),
+        ([outcome(workload=CHECKOUT, at=NOW - 10 * MINUTE)], "", None),
+        ([outcome(workload=CHECKOUT, at=NOW - 10 * MINUTE + SECOND)], "", NOW + SECOND),
+        ([outcome(workload=CHECKOUT, at=NOW - 9 * MINUTE, result="NotApplied")], "", None),
+        ([outcome(workload=CHECKOUT, at=NOW - 9 * MINUTE, result="Undone")], "", NOW + MINUTE),
+        ([outcome(workload=CHECKOUT, at=NOW - 9 * MINUTE, by="human")], "", NOW + MINUTE),
+        ([reservation(workload=CHECKOUT, at=NOW - 9 * MINUTE)], "", NOW + MINUTE),
+        ([reservation("no-1", workload=CHECKOUT, at=NOW - 9 * MINUTE)], "no-1", None),
+        ([outcome("no-1", workload=CHECKOUT, at=NOW - 20 * MINUTE), outcome("no-2", workload=CHECKOUT, at=NOW - 9 * MINUTE)], "", NOW + MINUTE),
+    ],
+)  # fmt: skip
+def test_cooldown_counts_from_the_last_reservation_on_this_workload(entries: list[Any], execution: str, due: Any) -> None:
+    spec = {
+        "outcomes": tuple(e for e in entries if hasattr(e, "result")),
+        "reservations": tuple(e for e in entries if not hasattr(e, "result")),
+    }
+    verdict = gate("cooldown", ledger=ledger(**spec), execution=execution)
+    assert (verdict.allowed, verdict.retry_at) == (due is None, due)
+    assert due is None or "cooldown 10m" in verdict.message
+
+
+def starts(*minutes: float) -> tuple[Any, ...]:
+    return tuple(outcome(f"no-{i}", at=NOW - timedelta(minutes=m)) for i, m in enumerate(minutes))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "execution", "due"),
+    [
+        (starts(1, 2), "", None),
+        (starts(1, 2, 60), "", None),  # an hour old is no longer within the hour
+        (starts(1, 2, 59), "", NOW + MINUTE),
+        (starts(1, 2, 3, 59), "", NOW + 57 * MINUTE),  # three of four must leave the hour
+        (starts(1, 2, 59), "no-0", None),
+    ],
+)
+def test_rate_counts_starts_of_the_action_in_the_namespace_within_the_hour(outcomes: Any, execution: str, due: Any) -> None:
+    verdict = gate("rate", ledger=ledger(outcomes=outcomes), execution=execution)
+    assert (verdict.allowed, verdict.retry_at) == (due is None, due)
+
+
+def fleet_of(concurrent: int = 5, per_hour: int = 20) -> Any:
+    return orders(cluster=(cluster_policy(fleet={"maxConcurrent": concurrent, "perHour": per_hour}),))
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({"fleet": None}, True),
+        ({"orders": fleet_of(1)}, True),
+        ({"orders": fleet_of(0)}, False),
+        ({"orders": fleet_of(per_hour=0)}, False),
+        ({"orders": fleet_of(1), "fleet": ledger("fleet", reservations=(reservation(),))}, False),
+        ({"orders": fleet_of(2), "fleet": ledger("fleet", reservations=(reservation(),))}, True),
+        ({"orders": fleet_of(1), "fleet": ledger("fleet", reservations=(reservation("no-me"),)), "execution": "no-me"}, True),
+        ({"fleet": ledger("fleet", reservations=tuple(reservation(f"no-{i}") for i in range(5)))}, False),
+        ({"orders": fleet_of(per_hour=2), "fleet": ledger("fleet", outcomes=starts(1, 60))}, True),
+        ({"orders": fleet_of(per_hour=2), "fleet": ledger("fleet", outcomes=starts(1, 59))}, False),
+        ({"ledger": ledger(reservations=(reservation(workload=CHECKOUT),))}, False),
+        ({"ledger": ledger(reservations=(reservation("no-me", workload=CHECKOUT),)), "execution": "no-me"}, True),
+        ({"ledger": ledger(reservations=(reservation(workload="Deployment/cart"),))}, True),
+    ],
+)
+def test_budget_of_the_fleet_and_one_execution_per_workload(fields: dict[str, Any], allowed: bool) -> None:
+    verdict = gate("budget", **fields)
+    assert verdict.allowed is allowed
+    assert allowed or verdict.reason is Reason.BUDGET
+
+
+def test_the_lowest_of_all_fleet_limits_counts() -> None:
+    both = orders(cluster=(cluster_policy("a", fleet={"maxConcurrent": 9, "perHour": 2}), cluster_policy("b", fleet={"maxConcurrent": 1})))
+    assert (gates.fleet_limit(both).max_concurrent, gates.fleet_limit(both).per_hour) == (1, 2)
+    assert gates.fleet_limit(orders()).max_concurrent == 5
+
+
+def test_an_elsewhere_governing_cluster_policy_still_bounds_the_fleet() -> None:
+    found = orders(cluster=(cluster_policy(namespaces=["billing"], fleet={"maxConcurrent": 0}),))
+    assert not gate("budget", orders=found).allowed
+
+
+def test_preflight_refuses_with_its_own_reason() -> None:
+    verdict = gate("preflight", risk=gates.Risk(0, 3, refused(Reason.PREFLIGHT, "paused")))
+    assert (verdict.reason, verdict.message) == (Reason.PREFLIGHT, "paused")
+
+
+# ---------------------------------------------------------------- the chain as a whole
+
+CLOSED: dict[str, dict[str, Any]] = {
+    "policy": {"orders": orders(unreadable=("x",))},
+    "stop": {"stop": gates.Stop(where=NAMESPACE)},
+    "protected": {"namespace": "kube-system"},
+    "action": {"level": Level.L1},
+    "confidence": {"hypothesis": hypothesis("D")},
+    "category": {"hypothesis": hypothesis(category=Category.UNKNOWN)},
+    "target": {"target": after_target()},
+    "owner": {"owner": "Argo CD"},
+    "rollout": {"rollout": ROLLING},
+    "blast-radius": {"risk": gates.Risk(11, 11, question().risk.preflight)},
+    "cooldown": {"ledger": ledger(outcomes=(outcome(workload=CHECKOUT),))},
+    "rate": {"ledger": ledger(outcomes=starts(1, 2, 3))},
+    "budget": {"fleet": ledger("fleet", reservations=tuple(reservation(f"no-{i}") for i in range(5)))},
+    "preflight": {"risk": gates.Risk(0, 3, refused(Reason.PREFLIGHT, "paused"))},
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("level", ["L3", "L4"])
+def test_one_closed_gate_is_enough_to_refuse(name: str, level: str) -> None:
+    q = question(**{"level": Level(level), **CLOSED[name]})
+    results, verdict = gates.judge(q, NOW)
+    assert not verdict.allowed
+    assert [r.gate for r in results if not r.allowed] == [name]
+    assert next(r for r in results if r.gate == name).reason == verdict.reason.value
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_advice_is_refused_by_its_own_gates_only_and_shows_the_others(name: str) -> None:
+    q = question(**{"level": Level.L2, **CLOSED[name]})
+    results, verdict = gates.judge(q, NOW)
+    wanted = next(g for g in gates.CHAIN if g.name == name).advice
+    assert verdict.allowed is not wanted
+    assert [r.gate for r in results if not r.allowed] == [name]
+
+
+def test_all_gates_are_asked_and_the_first_refusal_decides() -> None:
+    q = question(stop=gates.Stop(where=NAMESPACE), rollout=ROLLING, owner="Argo CD")
+    results, verdict = gates.judge(q, NOW)
+    assert [r.gate for r in results] == [g.name for g in gates.CHAIN]
+    assert [r.gate for r in results if not r.allowed] == ["stop", "owner", "rollout"]
+    assert verdict.reason is Reason.STOPPED
+
+
+def test_an_unmatched_target_has_the_default_limits() -> None:
+    q = question(orders=replace(orders(), policies=()))
+    assert (q.limits.max_pods, q.limits.max_percent) == (10, 50)
+
+
+def test_a_still_workload_passes_the_rollout_gate() -> None:
+    assert gate("rollout", rollout=STILL, target=deployment()).allowed
