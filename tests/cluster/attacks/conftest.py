@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,10 +21,16 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.fixture(scope="session")
+def operator(installed: Cluster) -> Path:
+    """Credentials of the operator's own ServiceAccount."""
+    return installed.service_account("nightorders-system", "nightorders")
+
+
 @pytest.fixture
-def world(installed: Cluster) -> Iterator[World]:
+def world(installed: Cluster, operator: Path) -> Iterator[World]:
     """A fresh namespace with the installed product around it."""
     namespace = f"t-{secrets.token_hex(4)}"
     installed.kubectl("create", "namespace", namespace)
-    yield World(installed, namespace)
+    yield World(installed, namespace, operator)
     installed.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -185,11 +185,12 @@ class Actor:
 class World:
     """One namespace, and everybody who may be in it."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, operator: Path | None = None) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.admin = Actor(cluster, namespace, cluster.kubeconfig, "admin")
-        self.operator = Actor(cluster, namespace, cluster.service_account("nightorders-system", "nightorders"), "operator")
+        credentials = operator or cluster.service_account("nightorders-system", "nightorders")
+        self.operator = Actor(cluster, namespace, credentials, "operator")
 
     def user(self, name: str, *roles: str) -> Actor:
         """A person with these ClusterRoles in the namespace."""
