@@ -14,6 +14,8 @@ from ..api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX, parse_duration
 from ..api.v1alpha1.incident import Approval, Plan
 from ..api.v1alpha1.policy import ApprovalSpec
 
+LONGEST_NAME = 256  # of a username; a longer one cannot be recorded, so it cannot count, and must not end the pass
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -60,7 +62,7 @@ def seen(annotations: Mapping[str, str], plan: Plan, before: tuple[Approval, ...
         if not key.startswith(APPROVE_PREFIX):
             continue
         digest, user = claim(value)
-        if digest == plan.digest and user:
+        if digest == plan.digest and 0 < len(user) <= LONGEST_NAME:
             short = key.removeprefix(APPROVE_PREFIX)
             found.append(known.get((short, user, digest)) or Approval(user=user, key=short, digest=digest, at=now))
     return tuple(found[:16])

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from nightorders.api.meta import MAX_LEVEL_ANNOTATION, Level
 from nightorders.api.v1alpha1 import IncidentStatus
 from nightorders.api.v1alpha1.incident import Speaker
@@ -14,6 +13,7 @@ from nightorders.api.v1alpha1.ledger import WorkloadRecord
 from nightorders.domain import ledger as books
 from nightorders.domain.autonomy import effective, ordered, own_labels
 from nightorders.domain.snapshot import KubeObject
+
 from tests.unit.domain.make import (
     HOUR,
     MINUTE,
@@ -34,6 +34,9 @@ from tests.unit.domain.make import (
     voices,
 )
 
+NO_RULE = "policies of this namespace"
+CEILING = "ClusterRemediationPolicy/ceiling-most ceiling most"
+NOTE = f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout"
 L1, L2, L3, L4 = Level.L1, Level.L2, Level.L3, Level.L4
 
 
@@ -56,21 +59,21 @@ def one_rule(level: str, **fields: Any) -> Any:
 # (what is taken away, the level that remains, who says so, what the message contains)
 LOWERING: list[tuple[str, dict[str, Any], Level, str, str]] = [
     ("rule", {"orders": one_rule("L2")}, L2, "RemediationPolicy/web rule rollback", ""),
-    ("no policy at all", {"orders": replace(orders(), policies=())}, L1, "policies of this namespace", "no RemediationPolicy"),
-    ("policy selects others", {"orders": orders(policy(labels={"tier": "db"}))}, L1, "policies of this namespace", "RollbackWorkload"),
-    ("two policies", {"orders": orders(policy("a"), policy("b"))}, L1, "policies of this namespace", "RemediationPolicy/a rule rollback and RemediationPolicy/b"),
-    ("unreadable policy", {"orders": orders(unreadable=("RemediationPolicy/x: spec.earn: not known",))}, L1, "policies of this namespace", "spec.earn"),
-    ("unreadable ceiling", {"orders": orders(cluster_unreadable=("ClusterRemediationPolicy/x: no",))}, L2, "cluster policies", "ClusterRemediationPolicy/x"),
-    ("ceiling", {"orders": orders(cluster=(ceiling("L2"),))}, L2, "ClusterRemediationPolicy/ceiling-most ceiling most", ""),
-    ("ceiling on the type", {"orders": orders(cluster=(ceiling("L3", types=["RollbackWorkload"]),))}, L3, "ClusterRemediationPolicy/ceiling-most ceiling most", ""),
-    ("annotation of the object", {"target": noted("L2")}, L2, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", ""),
+    ("no policy at all", {"orders": replace(orders(), policies=())}, L1, NO_RULE, "no RemediationPolicy"),
+    ("policy selects others", {"orders": orders(policy(labels={"tier": "db"}))}, L1, NO_RULE, "RollbackWorkload"),
+    ("two policies", {"orders": orders(policy("a"), policy("b"))}, L1, NO_RULE, "/a rule rollback and RemediationPolicy/b"),
+    ("unreadable policy", {"orders": orders(unreadable=("x: spec.earn: not known",))}, L1, NO_RULE, "spec.earn"),
+    ("unreadable ceiling", {"orders": orders(cluster_unreadable=("platform: no",))}, L2, "cluster policies", "platform"),
+    ("ceiling", {"orders": orders(cluster=(ceiling("L2"),))}, L2, CEILING, ""),
+    ("ceiling on the type", {"orders": orders(cluster=(ceiling("L3", types=["RollbackWorkload"]),))}, L3, CEILING, ""),
+    ("annotation of the object", {"target": noted("L2")}, L2, NOTE, ""),
     ("annotation of the namespace", {"namespace_object": namespace("L3")}, L3, f"annotation {MAX_LEVEL_ANNOTATION} of Namespace/shop", ""),
-    ("malformed annotation", {"target": noted("L5")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "'L5' is none of L1, L2, L3, L4"),
-    ("empty annotation", {"target": noted("")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "none of"),
-    ("lower-case annotation", {"target": noted("l4")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "none of"),
-    ("annotation with a newline", {"target": noted("L4\n")}, L1, f"annotation {MAX_LEVEL_ANNOTATION} of Deployment/checkout", "none of"),
+    ("malformed annotation", {"target": noted("L5")}, L1, NOTE, "'L5' is none of L1, L2, L3, L4"),
+    ("empty annotation", {"target": noted("")}, L1, NOTE, "none of"),
+    ("lower-case annotation", {"target": noted("l4")}, L1, NOTE, "none of"),
+    ("annotation with a newline", {"target": noted("L4\n")}, L1, NOTE, "none of"),
     ("something not read", {"unknown": ("policies: time-out",)}, L1, "cannot tell", "policies: time-out"),
-    ("old schemas", {"schemas_current": False, "schemas_message": "incidents: digest differs"}, L1, "custom resource schemas", "digest differs"),
+    ("old schemas", {"schemas_current": False, "schemas_message": "differs"}, L1, "custom resource schemas", "differs"),
     ("no origin", {"hypothesis": None}, L1, "trust", "no origin"),
     ("grade B", {"hypothesis": hypothesis("B")}, L3, "trust", "grade B; acting alone needs grade A"),
     ("grade C", {"hypothesis": hypothesis("C")}, L3, "trust", "grade C"),

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
 from nightorders.api.meta import Level
 from nightorders.api.v1alpha1 import Category
 from nightorders.domain import gates
 from nightorders.domain.reasons import Reason
 from nightorders.domain.verdict import Verdict, refused
+
 from tests.unit.domain.make import (
     HOUR,
     MINUTE,
@@ -248,7 +248,7 @@ def test_healthy_pods_at_risk_are_bounded_in_number_and_share(pods: int, of: int
         ([outcome(workload=CHECKOUT, at=NOW - 9 * MINUTE, by="human")], "", NOW + MINUTE),
         ([reservation(workload=CHECKOUT, at=NOW - 9 * MINUTE)], "", NOW + MINUTE),
         ([reservation("no-1", workload=CHECKOUT, at=NOW - 9 * MINUTE)], "no-1", None),
-        ([outcome("no-1", workload=CHECKOUT, at=NOW - 20 * MINUTE), outcome("no-2", workload=CHECKOUT, at=NOW - 9 * MINUTE)], "", NOW + MINUTE),
+        ([outcome("no-1", workload=CHECKOUT, at=NOW - HOUR), outcome(workload=CHECKOUT, at=NOW - 9 * MINUTE)], "", NOW + MINUTE),
     ],
 )  # fmt: skip
 def test_cooldown_counts_from_the_last_reservation_on_this_workload(entries: list[Any], execution: str, due: Any) -> None:

@@ -1,0 +1,187 @@
+"""Annotations and plan → who agreed to exactly this plan, when the operator first saw it, and whether that is enough."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX
+from nightorders.api.v1alpha1.incident import Approval, Plan
+from nightorders.api.v1alpha1.policy import ApprovalSpec
+from nightorders.domain.approval import Answer, Approved, Rejected, Waiting, claim, judge, seen
+
+from tests.unit.domain.make import MINUTE, NOW, OPERATOR, SECOND, plan
+
+PLAN = plan()
+OTHER = "sha256:" + "0" * 64
+
+
+def yes(*users: str, digest: str = PLAN.digest) -> dict[str, str]:
+    return {f"{APPROVE_PREFIX}k{i}": f"{digest}|{user}" for i, user in enumerate(users)}
+
+
+def ask(
+    notes: dict[str, str],
+    *,
+    p: Plan = PLAN,
+    count: int = 1,
+    expires: str = "15m",
+    separated: bool | None = None,
+    requester: str | None = None,
+    before: tuple[Approval, ...] = (),
+    now: datetime = NOW,
+) -> Answer:
+    spec = ApprovalSpec(count=count, expires_after=expires, separation_of_duties=separated)
+    return judge(notes, p, seen(notes, p, before, now), spec, requester, OPERATOR.username, now)
+
+
+@pytest.mark.parametrize(
+    ("value", "digest", "user"),
+    [
+        ("sha256:1|alice", "sha256:1", "alice"),
+        ("sha256:1|auth0|bob", "sha256:1", "auth0|bob"),
+        ("sha256:1||", "sha256:1", "|"),
+        ("sha256:1|", "sha256:1", ""),
+        ("sha256:1", "sha256:1", ""),
+        ("|alice", "", "alice"),
+        ("", "", ""),
+    ],
+)
+def test_the_value_is_split_at_its_first_bar(value: str, digest: str, user: str) -> None:
+    assert claim(value) == (digest, user)
+
+
+@pytest.mark.parametrize("user", ["alice", "auth0|bob", "alice@example.com", "ünïcode", " alice", "kube:admin"])
+def test_one_person_is_enough_for_count_one(user: str) -> None:
+    assert ask(yes(user)) == Approved((user,))
+
+
+def test_nobody_yet_says_how_many_are_missing() -> None:
+    assert ask({}, count=2) == Waiting(2, 2, ())
+    assert ask(yes("alice"), count=2) == Waiting(1, 2, ("alice",))
+    assert ask(yes("bob", "alice"), count=2) == Approved(("alice", "bob"))
+
+
+def test_one_user_with_two_keys_counts_once() -> None:
+    assert ask(yes("alice", "alice"), count=2) == Waiting(1, 2, ("alice",))
+
+
+def test_names_that_differ_in_case_or_after_the_bar_are_two_people() -> None:
+    assert isinstance(ask(yes("auth0|bob", "auth0|Bob"), count=2), Approved)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        yes("alice", digest=OTHER),
+        yes("alice", digest=PLAN.digest[:-1]),
+        yes("alice", digest=PLAN.digest + " "),
+        yes("alice", digest=PLAN.digest.upper()),
+        yes("alice", digest=PLAN.content_sha256),
+        yes("alice", digest=plan(of=None, sequence=PLAN.sequence).digest[:20]),
+        yes(""),
+        {f"{APPROVE_PREFIX}k": PLAN.digest},
+        {f"{APPROVE_PREFIX}k": f"|{PLAN.digest}"},
+        {f"{APPROVE_PREFIX}k": ""},
+        {"approve.nightorders.dev": f"{PLAN.digest}|alice"},
+        {f"approve.nightorders.dev.evil/{'k'}": f"{PLAN.digest}|alice"},
+        {f"x{APPROVE_PREFIX}k": f"{PLAN.digest}|alice"},
+        {f"{WHY_PREFIX}k": f"{PLAN.digest}|alice"},
+    ],
+)
+def test_what_is_not_exactly_this_plan_and_a_name_counts_nothing(notes: dict[str, str]) -> None:
+    assert ask(notes) == Waiting(1, 1, ())
+
+
+def test_an_approval_of_an_old_plan_does_not_count_for_the_next() -> None:
+    """The digest comparison: without it any old approval would fit."""
+    later = PLAN.model_copy(update={"digest": OTHER})
+    earlier = seen(yes("alice"), PLAN, (), NOW)
+    assert seen(yes("alice"), later, earlier, NOW) == ()
+    spec = ApprovalSpec()
+    assert judge(yes("alice"), later, earlier, spec, None, OPERATOR.username, NOW) == Waiting(1, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("user", "requester", "separated", "count", "enough"),
+    [
+        (OPERATOR.username, None, None, 1, False),
+        ("system:serviceaccount:shop:ci", None, None, 1, False),
+        ("system:admin", None, None, 1, False),
+        ("system:", None, None, 1, False),
+        ("System:alice", None, None, 1, True),
+        ("alice", "alice", None, 1, True),  # a lone on-call may approve the operator's plan
+        ("alice", "alice", True, 1, False),
+        ("alice", "bob", True, 1, True),
+        ("alice", None, True, 1, True),
+        ("alice", "alice", False, 1, True),
+    ],
+)
+def test_who_does_not_count(user: str, requester: str | None, separated: bool | None, count: int, enough: bool) -> None:
+    assert isinstance(ask(yes(user), requester=requester, separated=separated, count=count), Approved) is enough
+
+
+def test_with_two_wanted_the_requester_is_not_one_of_them_unless_the_policy_says_so() -> None:
+    both = yes("alice", "bob")
+    assert ask(both, count=2, requester="alice") == Waiting(1, 2, ("bob",))
+    assert isinstance(ask(both, count=2, requester="alice", separated=False), Approved)
+
+
+@pytest.mark.parametrize(("age", "enough"), [(14 * MINUTE + 59 * SECOND, True), (15 * MINUTE, False), (16 * MINUTE, False)])
+def test_an_approval_expires_from_the_moment_it_was_first_seen(age: object, enough: bool) -> None:
+    first = seen(yes("alice"), PLAN, (), NOW)
+    assert isinstance(ask(yes("alice"), before=first, now=NOW + age), Approved) is enough  # type: ignore[operator]
+
+
+def test_an_approval_that_stays_keeps_its_first_moment_also_when_the_same_plan_is_staged_again() -> None:
+    first = seen(yes("alice"), PLAN, (), NOW)
+    restaged = PLAN.model_copy(update={"staged_at": NOW + 10 * MINUTE, "expires_at": NOW + 25 * MINUTE})
+    again = seen(yes("alice"), restaged, first, NOW + 10 * MINUTE)
+    assert [a.at for a in again] == [NOW]
+    assert ask(yes("alice"), p=restaged, before=again, now=NOW + 15 * MINUTE) == Waiting(1, 1, ())
+
+
+def test_two_approvals_of_one_person_are_as_young_as_the_younger() -> None:
+    first = seen(yes("alice"), PLAN, (), NOW)
+    assert isinstance(ask(yes("alice", "alice"), before=first, now=NOW + 15 * MINUTE), Approved)
+
+
+def test_one_that_vanished_is_withdrawn() -> None:
+    first = seen(yes("alice"), PLAN, (), NOW)
+    assert seen({}, PLAN, first, NOW + SECOND) == ()
+    assert ask({}, before=first, now=NOW + SECOND) == Waiting(1, 1, ())
+
+
+def test_one_given_again_after_a_withdrawal_is_new() -> None:
+    assert [a.at for a in seen(yes("alice"), PLAN, (), NOW + MINUTE)] == [NOW + MINUTE]
+
+
+def test_the_same_key_with_another_name_is_another_approval() -> None:
+    first = seen(yes("alice"), PLAN, (), NOW)
+    assert [(a.user, a.at) for a in seen(yes("bob"), PLAN, first, NOW + MINUTE)] == [("bob", NOW + MINUTE)]
+
+
+@pytest.mark.parametrize("key", ["k0", "other"])
+def test_a_rejection_outweighs_any_number_of_approvals(key: str) -> None:
+    notes = {**yes("alice", "bob"), f"{REJECT_PREFIX}{key}": f"{PLAN.digest}|carol", f"{WHY_PREFIX}{key}": "wait for the vendor"}
+    assert ask(notes) == Rejected("carol", "wait for the vendor")
+
+
+def test_a_reason_under_another_key_is_not_the_reason() -> None:
+    notes = {f"{REJECT_PREFIX}a": f"{PLAN.digest}|carol", f"{WHY_PREFIX}b": "no"}
+    assert ask(notes) == Rejected("carol", "")
+
+
+@pytest.mark.parametrize("value", [f"{OTHER}|carol", PLAN.digest, f"{PLAN.digest}|", ""])
+def test_a_rejection_of_another_plan_or_of_nobody_does_not_count(value: str) -> None:
+    assert isinstance(ask({**yes("alice"), f"{REJECT_PREFIX}k": value}), Approved)
+
+
+def test_at_most_sixteen_are_kept_and_a_flood_can_only_hinder() -> None:
+    notes = {f"{APPROVE_PREFIX}k{i:02}": f"{PLAN.digest}|user{i}" for i in range(40)}
+    assert len(seen(notes, PLAN, (), NOW)) == 16
+
+
+def test_a_name_longer_than_the_api_allows_is_no_name_and_breaks_nothing() -> None:
+    notes = {**yes("alice"), f"{APPROVE_PREFIX}z": f"{PLAN.digest}|{'x' * 257}", f"{APPROVE_PREFIX}y": f"{PLAN.digest}|{'x' * 256}"}
+    assert [len(a.user) for a in seen(notes, PLAN, (), NOW)] == [5, 256]
