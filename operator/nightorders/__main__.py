@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from . import __version__
+from .cli.app import add_to
 
 app = typer.Typer(
     name="nightorders",
@@ -19,10 +20,13 @@ app = typer.Typer(
 )
 
 
+add_to(app)
+
+
 class _Plain(yaml.SafeDumper):
     """YAML without anchors: people read it."""
 
-    def ignore_aliases(self, data: object) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  the base class's signature
         return True
 
 

@@ -1,0 +1,263 @@
+"""The commands as typed: arguments in, one call, one document out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Namespace; default: the one of the kubeconfig's context.")]
+Kubeconfig = Annotated[str | None, typer.Option(help="Kubeconfig file; default: $KUBECONFIG, else ~/.kube/config.")]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")]
+IncidentName = Annotated[str, typer.Argument(metavar="INCIDENT", help="Name of the Incident, as `kubectl get incidents` shows it.")]
+CODES = "Exit codes: 0 done; 1 refused, or nothing there to do it with; 2 wrong usage; 3 cannot tell (forbidden, unreachable)."
+DIAGNOSE_CODES = (
+    "Exit codes: 0 healthy; 1 a fault; 2 wrong usage or no such object; "
+    "3 cannot tell (no origin shown, still rolling out, forbidden, unreachable)."
+)
+
+
+class Output(StrEnum):
+    """How to print it."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+Format = Annotated[Output, typer.Option("-o", "--output", help="text, json (an Incident's status) or markdown (for a ticket).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Puts the human commands onto the application."""
+    app.command(epilog=DIAGNOSE_CODES)(diagnose)
+    app.command(epilog=CODES)(show)
+    app.command(epilog=CODES)(approve)
+    app.command(epilog=CODES)(reject)
+    app.command(epilog=CODES)(withdraw)
+    app.command(epilog=CODES)(patch)
+
+
+def diagnose(
+    workload: Annotated[list[str], typer.Argument(metavar="TYPE/NAME", help="deploy/checkout, deployment/checkout, or: deploy checkout")],
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Say what is wrong with a Deployment, from here, with your own rights. Reads only; nothing needs to be installed."""
+
+    async def work() -> int:
+        from . import diagnose as command
+        from .names import workload as parsed
+        from .session import Where, connect
+
+        target = parsed(workload)
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await command.examine(session, target)
+        _print(output, lambda: command.document(found, tuple(session.flags)), lambda: command.as_json(found))
+        return found.code
+
+    _run(work)
+
+
+def show(
+    incident: IncidentName,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Tell the story of an Incident: what is known, the plan and its diff, who decides, what happened, what you can do next."""
+
+    async def work() -> int:
+        from . import show as command
+        from .session import Where, connect
+        from .session import incident as read
+
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await read(session, incident)
+            now = session.clock.now()
+        _print(output, lambda: command.document(found, now, session.flags), found.status.wire)
+        return 0
+
+    _run(work)
+
+
+def approve(
+    incident: IncidentName,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    digest: Annotated[str, typer.Option(help="The plan that you reviewed; refused if another one waits now.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Approve the plan that waits, bound to its digest, as yourself. The API server's admission decides whether you may."""
+
+    async def work() -> int:
+        from . import answer
+        from . import show as command
+        from .session import Where, connect
+        from .session import incident as read
+
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await read(session, incident)
+            plan = answer.waiting_plan(found, digest)
+            user = await answer.who(session)
+            _print(Output.TEXT, lambda: command.short(found, plan, session.clock.now()), dict)
+            if not yes:
+                _confirm(f"Approve exactly this plan as {user}?")
+            await answer.approve(session, found, plan.digest, user)
+        _done(f"approved as {user}: {plan.digest}")
+        _then(("nightorders", "show", incident, "-n", session.namespace), "what happens now", session.flags)
+        _then(
+            ("nightorders", "withdraw", incident, "-n", session.namespace),
+            "to take it back, until the execution is reserved",
+            session.flags,
+        )
+        return 0
+
+    _run(work)
+
+
+def reject(
+    incident: IncidentName,
+    because: Annotated[str, typer.Option(help="Why; others read it on the Incident.")],
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    digest: Annotated[str, typer.Option(help="The plan that you reviewed; refused if another one waits now.")] = "",
+) -> None:
+    """Turn the waiting plan down. It is not proposed again for this Incident unless the evidence changes."""
+
+    async def work() -> int:
+        from . import answer
+        from .errors import usage
+        from .session import Where, connect
+        from .session import incident as read
+
+        if not because.strip():
+            raise usage("say why with --because: whoever is on call next reads it")
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await read(session, incident)
+            plan = answer.waiting_plan(found, digest)
+            user = await answer.who(session)
+            await answer.reject(session, found, plan.digest, user, because)
+        _done(f"rejected as {user}: {plan.digest}")
+        return 0
+
+    _run(work)
+
+
+def withdraw(
+    incident: IncidentName,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Take your own approval or rejection back; possible until the execution is reserved."""
+
+    async def work() -> int:
+        from . import answer
+        from .session import Where, connect
+        from .session import incident as read
+
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await read(session, incident)
+            user = await answer.who(session)
+            keys = await answer.withdraw(session, found, user)
+        _done(f"withdrawn as {user}: {', '.join(keys)}")
+        return 0
+
+    _run(work)
+
+
+def patch(
+    incident: Annotated[str, typer.Argument(metavar="INCIDENT", help="Name of the Incident; or TYPE/NAME with --to and --sha256.")],
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    to: Annotated[str, typer.Option(help="Without an Incident: the ReplicaSet whose template comes back, as diagnose prints it.")] = "",
+    sha256: Annotated[str, typer.Option(help="Without an Incident: the digest of that template, as diagnose prints it.")] = "",
+) -> None:
+    """Print the JSON patch of the plan: nightorders patch INCIDENT | kubectl patch deployment NAME --type=json --patch-file=/dev/stdin"""
+
+    async def work() -> int:
+        from . import patch as command
+        from .errors import usage
+        from .names import workload
+        from .session import Where, connect
+        from .session import incident as read
+
+        direct = "/" in incident
+        if direct != bool(to) or direct != bool(sha256):
+            raise usage("write either: nightorders patch INCIDENT, or: nightorders patch deployment/NAME --to REPLICASET --sha256 DIGEST")
+        target = workload([incident]) if direct else None
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            if target is not None:
+                made = await command.of_workload(session, target, to, sha256)
+            else:
+                made = await command.of_plan(session, await read(session, incident))
+        typer.echo(made)
+        return 0
+
+    _run(work)
+
+
+# ------------------------------------------------------------ around every command
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, int]]) -> None:
+    """Runs it; a CommandError becomes one line on standard error and its exit code."""
+    from .errors import CommandError
+
+    try:
+        code = asyncio.run(work())
+    except CommandError as error:
+        typer.echo(f"nightorders: {error}", err=True)
+        raise typer.Exit(error.code) from None
+    raise typer.Exit(code)
+
+
+def _print(output: Output, document: Callable[[], Any], wire: Callable[[], dict[str, Any]]) -> None:
+    from .document import Terminal, as_markdown, as_text
+
+    match output:
+        case Output.JSON:
+            typer.echo(json.dumps(wire(), indent=2))
+        case Output.MARKDOWN:
+            typer.echo(as_markdown(document()), nl=False)
+        case Output.TEXT:
+            terminal = Terminal.of_stdout()
+            typer.echo(as_text(document(), terminal), nl=False, color=terminal.colour)
+
+
+def _confirm(question: str) -> None:
+    from ..api.meta import line
+    from .errors import refused
+
+    try:
+        agreed = typer.confirm(f"\n{line(question)}", err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        raise refused("nothing was written: not confirmed (without a terminal: --yes, best with --digest)")
+
+
+def _done(words: str) -> None:
+    from ..api.meta import line
+
+    typer.echo(line(words))
+
+
+def _then(argv: tuple[str, ...], what: str, flags: Any) -> None:
+    from . import paste
+
+    if shown := paste.command(argv, flags):
+        typer.echo(f"  {what}: {shown}")

@@ -1,0 +1,240 @@
+"""`nightorders show`: the whole story of one Incident, and what a human can do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from ..api.meta import EXECUTION_LABEL, STOP_CONFIGMAP, Condition, Level, find_condition
+from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, Verification
+from ..domain.reasons import Reason
+from . import paste, story
+from .document import Code, Diff, Document, Row, Say, Section, Tone, section
+from .times import absolute, both, lasting
+
+ORDER = ("Triaged", "Diagnosed", "Planned", "Approved", "Executed", "Verified", "Healthy", "Stalled", "Closed")
+
+
+def document(incident: Incident, now: datetime, flags: Sequence[str] = ()) -> Document:
+    """Everything, from summary to the next command."""
+    s = incident.status
+    return Document(
+        f"Incident {incident.metadata.name} in namespace {incident.metadata.namespace}",
+        (
+            section("Summary", _head(incident, now)),
+            *story.findings(s, now),
+            section("Plan", plan_rows(s.plan, now, flags) if s.plan else _no_plan(s)),
+            section("Who decides", _levels(s)),
+            section("Gates", _gates(s)),
+            section("Approvals", _approvals(s, now)),
+            section("Execution", (row for e in s.executions for row in _execution(e, now))),
+            section("Verification", _verification(s.verification, now)),
+            section("Where it stands", _conditions(s, now)),
+            section("Timeline", (Say(f"{both(t.at, now)}  {t.actor}: {t.what}") for t in s.timeline)),
+            story.evidence(s, now),
+            section("Next", next_steps(incident, flags)),
+        ),
+    )
+
+
+def _head(incident: Incident, now: datetime) -> Iterator[Row]:
+    s, spec = incident.status, incident.spec
+    yield Say(s.summary or "not diagnosed yet", tone=Tone.STRONG, bullet=False)
+    level = f", level {s.autonomy.level}" if s.autonomy else ""
+    yield Say(f"{s.phase or 'Triage'}, {spec.severity}, {spec.target.title}{level}", bullet=False)
+    opener = "the operator's own detector" if spec.signal else spec.requested_by or "somebody unnamed"
+    opened = f", {both(incident.metadata.creation_timestamp, now)}" if incident.metadata.creation_timestamp else ""
+    yield Say(f"opened by {opener}{opened}{f': {spec.title}' if spec.title else ''}", bullet=False)
+    if s.diagnosed_at:
+        yield Say(f"diagnosed {both(s.diagnosed_at, now)}", bullet=False)
+
+
+def _no_plan(s: IncidentStatus) -> Iterator[Row]:
+    planned = find_condition(s.conditions, "Planned")
+    if planned is not None:
+        yield Say(f"none: {planned.message or planned.reason}", bullet=False)
+
+
+def plan_rows(plan: Plan, now: datetime, flags: Sequence[str] = ()) -> Iterator[Row]:
+    """The plan: what, how bad, what else, the diff, the command."""
+    yield from plan_in_short(plan, now)
+    for a in plan.alternatives:
+        yield Say(f"turned down: {a.action}: {a.why}")
+    if shown := paste.pipeline(plan.command, flags):
+        yield Say("the same with your own credentials:")
+        yield Code(shown)
+
+
+def plan_in_short(plan: Plan, now: datetime) -> Iterator[Row]:
+    """What somebody who approves must have seen."""
+    p = plan.parameters
+    proven = "proven healthy" if p.proven_healthy else "NOT proven healthy"
+    yield Say(
+        f"{plan.action} of {plan.target.kind}/{plan.target.name}: back to revision {p.to_revision} ({p.revision_name}, {proven})",
+        tone=Tone.STRONG,
+    )
+    yield Say(f"impact: {plan.impact}")
+    yield Say(f"to undo it: the template of {plan.inverse.ref} ({plan.undo.lower()})")
+    v = plan.verify
+    checks = "".join(f", {c.name}" for c in v.checks)
+    yield Say(
+        f"then measures for {lasting(v.seconds)}, every {v.every_seconds} s: symptom gone, rollout complete, nothing worse{checks}; "
+        f"worse: {v.on_worse.lower()}, unchanged: {v.on_unchanged.lower()}, no data: {v.on_no_data.lower()}"
+    )
+    until = f", waits until {both(plan.expires_at, now)}" if plan.expires_at else ""
+    rule = f" under {plan.rule}" if plan.rule else ""
+    yield Say(f"staged {both(plan.staged_at, now)}{rule}{until}")
+    yield Say(f"digest: {plan.digest}")
+    if plan.dry_run is None:
+        yield Say("no dry run: the API server has not been asked", tone=Tone.WARN)
+    else:
+        yield Say(f"what the API server would change (dry run {both(plan.dry_run.at, now)}):")
+        yield Diff(plan.dry_run.diff or "(nothing)")
+
+
+def _levels(s: IncidentStatus) -> Iterator[Row]:
+    if s.autonomy is None:
+        return
+    yield Say(f"{s.autonomy.level}: {MEANING[s.autonomy.level]}", tone=Tone.STRONG, bullet=False)
+    deciding = [v for v in s.autonomy.decided_by if v.level == s.autonomy.level]
+    for v in s.autonomy.decided_by:
+        because = f": {v.because}" if v.because else ""
+        note = "  (decides)" if v in deciding else ""
+        yield Say(f"{v.level}  {v.who}{because}{note}")
+
+
+MEANING = {
+    Level.L1: "it only reads and explains",
+    Level.L2: "it writes the command, a human runs it",
+    Level.L3: "it acts once this very plan is approved",
+    Level.L4: "it acts alone within the limits of the policy",
+}
+
+
+def _gates(s: IncidentStatus) -> Iterator[Row]:
+    if passed := [g.gate for g in s.gates if g.allowed]:
+        yield Say(f"open: {', '.join(passed)}", tone=Tone.GOOD)
+    for g in s.gates:
+        if not g.allowed:
+            yield Say(f"closed: {g.gate}, {g.reason}: {g.message}", tone=Tone.BAD)
+
+
+def _approvals(s: IncidentStatus, now: datetime) -> Iterator[Row]:
+    for a in s.approvals:
+        fits = "" if s.plan and a.digest == s.plan.digest else ", of an earlier plan"
+        yield Say(f"{a.user}, first seen {both(a.at, now)}{fits}")
+    approved = find_condition(s.conditions, "Approved")
+    if approved is not None:
+        yield Say(_condition(approved), bullet=False)
+
+
+def _execution(e: Execution, now: datetime) -> Iterator[Row]:
+    yield Say(f"{e.id}: {e.action} by {e.by}, {e.result or e.state}", tone=Tone.STRONG)
+    if e.message:
+        yield Say(e.message, 1, bullet=False)
+    moments = (("reserved", e.reserved_at), ("applied", e.applied_at), ("undo begun", e.undo_started_at), ("ended", e.ended_at))
+    for what, at in moments:
+        if at is not None:
+            yield Say(f"{what} {both(at, now)}", 1, bullet=False)
+    yield Say(f"spec before {e.before[:19]}…, after {e.after[:19]}…; stamped on the target as label {EXECUTION_LABEL}", 1, bullet=False)
+
+
+def _verification(v: Verification | None, now: datetime) -> Iterator[Row]:
+    if v is None:
+        return
+    tone = {"Recovered": Tone.GOOD, "Pending": Tone.WARN}.get(v.verdict, Tone.BAD)
+    end = f"decides {both(v.until, now)}" if v.verdict == "Pending" else f"window ended {both(v.until, now)}"
+    yield Say(f"{v.verdict}{f': {v.message}' if v.message else ''}; {v.samples} samples, {end}", tone=tone, bullet=False)
+    before = {m.check: m for m in v.baseline}
+    for m in v.measurements:
+        was = f" (before: {before[m.check].verdict} {before[m.check].value})" if m.check in before else ""
+        told = f": {m.message}" if m.message else ""
+        yield Say(f"{m.check}: {m.verdict} {m.value}{told}{was}".replace(" :", ":"))
+
+
+def _conditions(s: IncidentStatus, now: datetime) -> Iterator[Row]:
+    known = sorted(s.conditions, key=lambda c: ORDER.index(c.type) if c.type in ORDER else len(ORDER))
+    for c in known:
+        yield Say(f"{_condition(c)}, since {both(c.last_transition_time, now)}")
+
+
+def _condition(c: Condition) -> str:
+    return f"{c.type}={c.status} {c.reason}{f': {c.message}' if c.message else ''}"
+
+
+# ------------------------------------------------------------ what a human can do next
+
+
+def next_steps(incident: Incident, flags: Sequence[str] = ()) -> Iterator[Row]:
+    """One line that says who is next, and commands."""
+    s, name, namespace = incident.status, incident.metadata.name, incident.metadata.namespace
+
+    def say(words: str) -> Row:
+        return Say(words, bullet=False)
+
+    def run(*argv: str) -> Iterator[Row]:
+        if shown := paste.command(argv, flags):
+            yield Code(shown)
+
+    here = ("-n", namespace)
+    target = incident.spec.target
+    look_again = ("nightorders", "diagnose", f"{target.kind.lower()}/{target.name}", *here)
+    match s.phase:
+        case Phase.AWAITING_APPROVAL if s.plan is not None:
+            yield say("A human decides. To approve exactly this plan:")
+            yield from run("nightorders", "approve", name, *here, "--digest", s.plan.digest)
+            yield say("To turn it down (add the reason in quotes):")
+            yield from run("nightorders", "reject", name, *here, "--because", "REASON")
+        case Phase.ADVISED if s.plan is not None:
+            yield say("A human acts; the operator notices it and verifies the effect. With your own credentials:")
+            if shown := paste.pipeline(s.plan.command, flags):
+                yield Code(shown)
+        case Phase.EXECUTING | Phase.VERIFYING | Phase.UNDOING:
+            yield say("Nobody needs to do anything. To watch, and to stop everything in this namespace:")
+            yield from run("kubectl", "get", "incident", name, *here, "--watch")
+            yield from run("kubectl", "create", "configmap", STOP_CONFIGMAP, *here)
+        case Phase.RECOVERED | Phase.DISMISSED:
+            yield say("Nothing. It is closed.")
+        case Phase.SUSPENDED:
+            yield say("It is suspended: set spec.suspend to false to go on.")
+            yield from run("kubectl", "edit", "incident", name, *here)
+        case Phase.TRIAGE | None:
+            yield say("The operator has not looked yet. If that lasts longer than a minute, it may not be running:")
+            yield from run("kubectl", "get", "deployments", "-n", "nightorders-system")
+        case Phase.ESCALATED | Phase.UNDONE:
+            yield say("A human decides; the operator takes no further action here. What is so now:")
+            yield from run(*look_again)
+        case _:
+            yield from _look_further(s)
+            yield say("To look again:")
+            yield from run(*look_again)
+
+
+def _look_further(s: IncidentStatus) -> Iterator[Row]:
+    for g in s.guesses[:2]:
+        if settled := story.strict(g.settled_by):
+            yield Say(f"To settle: {g.text}", bullet=False)
+            yield Code(settled)
+
+
+def waits(incident: Incident) -> str:
+    """Empty while a plan of it waits for approval; else what it does instead."""
+    s = incident.status
+    approved = find_condition(s.conditions, "Approved")
+    if s.plan is not None and approved is not None and approved.status == "False" and approved.reason == Reason.WAITING:
+        return ""
+    if s.plan is not None:
+        return f"its plan {s.plan.digest[:19]}… waits for no approval: {_condition(approved) if approved else 'not staged'}"
+    planned = find_condition(s.conditions, "Planned")
+    return f"it has no plan: {planned.message or planned.reason}" if planned else "it has no plan yet"
+
+
+def short(incident: Incident, plan: Plan, now: datetime) -> Document:
+    """What is asked of whoever approves."""
+
+    def parts() -> Iterator[Section]:
+        yield section("Summary", (Say(incident.status.summary, bullet=False),))
+        yield section("Plan", plan_in_short(plan, now))
+        yield section("Who decides", _levels(incident.status))
+
+    return Document(f"Incident {incident.metadata.name} in namespace {incident.metadata.namespace}, read {absolute(now)}", tuple(parts()))
