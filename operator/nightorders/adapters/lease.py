@@ -71,7 +71,7 @@ class LeaderLease:
         while True:
             if await self._attempt(self._deadline):
                 return
-            await asyncio.sleep(self._retry * random.uniform(1.0, 1.2))
+            await asyncio.sleep(self._retry * random.uniform(1.0, 1.2))  # noqa: S311  spreads load, hides nothing
 
     async def keep(self) -> None:
         """Renews until the leadership is lost; then calls `on_lost` and returns."""

@@ -101,7 +101,7 @@ class PrometheusMetrics:
             return Sample(None, f"Prometheus did not answer within {settings.seconds:g} s")
         except _NoDataError as error:
             return Sample(None, line(str(error), 512))
-        except Exception as error:  # the port's promise: whatever a server sends, a check that cannot be answered is NoData
+        except Exception as error:  # noqa: BLE001  the port's promise: whatever a server sends, a check that cannot be answered is NoData
             return Sample(None, line(f"the query failed: {type(error).__name__}", 512))
 
     async def _in_thread(self, ask: Callable[[], float]) -> float:
@@ -122,7 +122,7 @@ class PrometheusMetrics:
             value, failure = math.nan, None
             try:
                 value = ask()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  it is raised again where somebody waits for it
                 failure = error
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(deliver, value, failure)

@@ -11,7 +11,6 @@ from typing import Any
 
 from aiohttp import web
 from kubernetes.aio import client as aio_client
-
 from nightorders.adapters.kube import KubeClient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

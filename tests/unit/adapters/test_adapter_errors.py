@@ -10,7 +10,6 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
-
 from nightorders.adapters.errors import Write, port_error, status_of, translated
 from nightorders.ports import (
     AlreadyExistsError,

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
-from nightorders.adapters.guard import AdmissionGuard
+from nightorders.adapters.guard import REPAIR, AdmissionGuard
 from nightorders.adapters.kube import KubeClient
 from nightorders.api.v1alpha1 import Incident
 from nightorders.ports import GuardReport
+
 from tests.unit.adapters.fake_api import FakeApi, connected, status
 
 pytestmark = pytest.mark.asyncio
@@ -225,7 +225,7 @@ async def test_anything_less_than_shipped_is_named(change: Callable[[Live], Any]
     report = await prove(change, incident())
     assert not report.proven
     assert says in report.message
-    assert report.message.endswith("Repair: kubectl apply -k manifests/install")
+    assert report.message.endswith(f"Repair: {REPAIR}")
 
 
 async def test_several_differences_are_all_named() -> None:

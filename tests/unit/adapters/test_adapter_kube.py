@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
 from nightorders.adapters.kube import (
     EventAnnouncer,
     IncidentStore,
@@ -38,6 +37,7 @@ from nightorders.ports import (
     TransientError,
     Unreadable,
 )
+
 from tests.unit.adapters.fake_api import always, connected, just, obj, status
 
 pytestmark = pytest.mark.asyncio

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
 from nightorders.adapters.kube import KubeClient
 from nightorders.adapters.lease import LeaderLease, steady
+
 from tests.unit.adapters.fake_api import FakeApi, connected, status
 
 pytestmark = pytest.mark.asyncio

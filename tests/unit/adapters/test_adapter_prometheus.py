@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
 from nightorders.adapters.prometheus import PrometheusMetrics, PrometheusSettings
 from nightorders.ports import Sample
+
 from tests.unit.adapters.fake_api import FakeApi, always, serve
 
 pytestmark = pytest.mark.asyncio

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
 from nightorders.adapters.kube import KubeClient, Resources, Watcher
 from nightorders.adapters.kube.watch import INITIAL_EVENTS_END, Patience
 from nightorders.domain.snapshot import KubeObject
+
 from tests.unit.adapters.fake_api import FakeApi, connected, obj, status
 
 pytestmark = pytest.mark.asyncio

@@ -149,12 +149,20 @@ class KubeClient:
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.content.iter_any():
+        while chunk := await next_chunk(response):
             size += len(chunk)
             if size > self._max_bytes:
                 raise AnswerTooLargeError(f"more than {self._max_bytes // 1048576} MiB")
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+async def next_chunk(response: aiohttp.ClientResponse) -> bytes:
+    """What has arrived; empty at the end. Raises what `adapters.errors.EXTERNAL` lists."""
+    try:
+        return await response.content.readany()
+    except RuntimeError:  # aiohttp's word for a connection that was closed under us
+        raise ConnectionError("the connection is gone") from None
 
 
 def _inside_a_cluster() -> bool:

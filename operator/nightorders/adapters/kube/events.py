@@ -32,7 +32,7 @@ class EventAnnouncer:
     async def announce(self, incident: Incident, reason: str, message: str, *, warning: bool) -> None:
         try:
             await self._announce(incident, reason, message, warning)
-        except Exception as error:  # an Event is never worth an execution
+        except Exception as error:  # noqa: BLE001  an Event is never worth an execution
             self._on_lost(line(f"{type(error).__name__}: {error}", 256))
 
     async def _announce(self, incident: Incident, reason: str, message: str, warning: bool) -> None:

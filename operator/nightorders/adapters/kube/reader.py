@@ -107,7 +107,7 @@ class Reader:
     def _excerpt(self, key: LogKey, query: str, at: datetime, content: bytes) -> LogExcerpt:
         try:
             redacted = self._redact(content.decode("utf-8", "replace"))
-        except Exception as error:  # whatever a redaction rule does wrong, the raw text must not get out
+        except Exception as error:  # noqa: BLE001  whatever a redaction rule does wrong, the raw text must not get out
             return LogExcerpt(key, query, at, because=f"failed: the log could not be redacted ({type(error).__name__})")
         lines = (line(text, _LOG_LINE_LIMIT) for text in redacted.split("\n"))
         return LogExcerpt(key, query, at, tuple(text for text in lines if text))

@@ -21,7 +21,7 @@ from ...domain.snapshot import KubeObject
 from ...ports import PermanentError, PortError
 from ..errors import EXTERNAL, port_error, status_of
 from . import grants
-from .client import KubeClient, Query, parse, parse_now
+from .client import KubeClient, Query, next_chunk, parse, parse_now
 from .resources import Resource, Resources, Unserved
 
 # Stands on the BOOKMARK that follows a list, as Kubernetes itself marks it with sendInitialEvents.
@@ -162,7 +162,7 @@ class Watcher:
         while True:
             try:
                 async with asyncio.timeout(self._patience.stall_after):
-                    chunk = await response.content.readany()
+                    chunk = await next_chunk(response)
             except TimeoutError:
                 raise ConnectionError(f"no event and no bookmark for {self._patience.stall_after:g} s") from None
             if not chunk:
@@ -245,7 +245,7 @@ def _tombstone(resource: Resource, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _delay(bounds: tuple[float, float], failures: int) -> float:
     least, most = bounds
-    return float(min(most, least * 2.0 ** min(failures - 1, 16)) * random.uniform(0.75, 1.25))
+    return float(min(most, least * 2.0 ** min(failures - 1, 16)) * random.uniform(0.75, 1.25))  # noqa: S311  spreads load, hides nothing
 
 
 def _retry_after(error: ApiException) -> float:
