@@ -91,11 +91,12 @@ class Watchman:
         relabelled = [d for d in mine if books.remember_labels(known, d, now) is not known]
         if not (ledger is None or ill or news or relabelled):
             return None
-        snapshot = await self._gatherer.snapshot(namespace, None) if ledger is None or ill or news else None
-        await self._remember(namespace, ledger is None, mine, news, snapshot, now)
-        if not ill or not self._detect or snapshot is None:
-            return None
-        return await self._open_incidents(namespace, snapshot, known, now)
+        snapshot = await self._gatherer.snapshot(namespace, None, fresh=bool(news)) if ledger is None or ill or news else None
+        again = await self._remember(namespace, ledger is None, mine, news, snapshot, now)
+        if ill and self._detect and snapshot is not None:
+            due = await self._open_incidents(namespace, snapshot, known, now)
+            again = due if again is None else min(due, again)
+        return again
 
     def _unrecorded(self, known: LedgerSpec, deployment: KubeObject) -> bool:
         recorded = {h.template_sha256 for h in known.healthy_revisions if h.workload_uid == deployment.uid}
@@ -103,20 +104,20 @@ class Watchman:
 
     async def _remember(
         self, namespace: str, first: bool, mine: list[KubeObject], healthy: list[KubeObject], snapshot: Snapshot | None, now: datetime
-    ) -> None:
-        """One write for everything new: labels, healthy revisions, and at the first look what is broken already."""
+    ) -> timedelta | None:
+        """One write for everything new: labels, healthy revisions, and at the first look what is broken already.
+
+        What is recorded as healthy is what the very snapshot shows so. It may be older than the watch: then there is a next look.
+        """
         broken = tuple(_preexisting(r, now) for r in engine.stuck_rollouts(snapshot, now)) if first and snapshot is not None else ()
+
+        proven = [pair for d in healthy if snapshot is not None and (pair := _proven(snapshot, d)) is not None]
 
         def change(spec: LedgerSpec) -> LedgerSpec:
             for d in mine:
                 spec = books.remember_labels(spec, d, now)
-            for d in healthy:
-                listed = snapshot.find("Deployment", d.name) if snapshot is not None else None
-                if not isinstance(listed, KubeObject) or listed.uid != d.uid or not rollout_complete(listed)[0] or snapshot is None:
-                    continue  # what is recorded is what the very snapshot shows healthy
-                revision = current_revision(snapshot, listed)
-                if revision is not None:
-                    spec = books.remember_healthy(spec, listed, revision, now)
+            for deployment, revision in proven:
+                spec = books.remember_healthy(spec, deployment, revision, now)
             return books.remember_broken(spec, broken) if broken else spec
 
         try:
@@ -127,6 +128,7 @@ class Watchman:
             log.warning(
                 "already broken at the first look; listed, not acted on", namespace=namespace, workloads=[b.workload for b in broken]
             )
+        return WHILE_ILL if len(proven) < len(healthy) else None
 
     async def _open_incidents(self, namespace: str, snapshot: Snapshot, known: LedgerSpec, now: datetime) -> timedelta:
         """Opens what is due; returns when to look again while something is ill."""
@@ -161,6 +163,15 @@ class Watchman:
     def _nothing_serves(self, namespace: str, rollout: StuckRollout) -> bool:
         deployment = self._deployments.get((namespace, rollout.target.name))
         return deployment is not None and not deployment.at("status", "availableReplicas", default=0)
+
+
+def _proven(snapshot: Snapshot, deployment: KubeObject) -> tuple[KubeObject, KubeObject] | None:
+    """The Deployment and the ReplicaSet of its revision, if the snapshot itself shows it complete and available."""
+    listed = snapshot.find("Deployment", deployment.name)
+    if not isinstance(listed, KubeObject) or listed.uid != deployment.uid or not rollout_complete(listed)[0]:
+        return None
+    revision = current_revision(snapshot, listed)
+    return None if revision is None else (listed, revision)
 
 
 def _preexisting(r: StuckRollout, now: datetime) -> Preexisting:

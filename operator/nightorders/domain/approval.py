@@ -17,6 +17,9 @@ from ..api.v1alpha1.policy import ApprovalSpec
 LONGEST_NAME = 256  # of a username; a longer one cannot be recorded, so it cannot count, and must not end the pass
 
 
+MOST_APPROVERS = 16
+
+
 @dataclass(frozen=True)
 class Waiting:
     """Not enough yet."""
@@ -57,15 +60,17 @@ def seen(annotations: Mapping[str, str], plan: Plan, before: tuple[Approval, ...
     digest: an old approval does not become young by waiting.
     """
     known = {(a.key, a.user, a.digest): a for a in before}
-    found = []
+    found: dict[str, Approval] = {}
     for key, value in sorted(annotations.items()):
         if not key.startswith(APPROVE_PREFIX):
             continue
         digest, user = claim(value)
         if digest == plan.digest and 0 < len(user) <= LONGEST_NAME:
             short = key.removeprefix(APPROVE_PREFIX)
-            found.append(known.get((short, user, digest)) or Approval(user=user, key=short, digest=digest, at=now))
-    return tuple(found[:16])
+            one = known.get((short, user, digest)) or Approval(user=user, key=short, digest=digest, at=now)
+            if user not in found or one.at > found[user].at:  # one entry a person, the youngest: nobody crowds others out
+                found[user] = one
+    return tuple(found[user] for user in sorted(found))[:MOST_APPROVERS]
 
 
 def judge(

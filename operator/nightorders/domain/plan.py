@@ -159,8 +159,8 @@ def stage(
 
 
 def annotate_command(incident: Incident, digest: str, prefix: str) -> str:
-    """Ready to paste; who you are comes from the API server, not from us."""
+    """Ready to paste; who you are comes from the API server, not from us. The key means nothing, it only must be new."""
     return (
         f"kubectl annotate incident {incident.metadata.name} -n {incident.metadata.namespace} "
-        f'"{prefix}$(id -un)={digest}|$(kubectl auth whoami -o jsonpath={{.status.userInfo.username}})"'
+        f'"{prefix}at-$(date +%s)={digest}|$(kubectl auth whoami -o jsonpath={{.status.userInfo.username}})"'
     )

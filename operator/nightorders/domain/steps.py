@@ -186,8 +186,8 @@ def _looked(s: Situation, record: Record) -> Record:
     record.condition(
         "Diagnosed", "True" if d.finding in (Finding.FAULT, Finding.NO_FAULT) else "False", FINDING_REASON[d.finding], d.message
     )
-    if same_meaning(status, d):
-        return record
+    if same_meaning(status, d) or (d.finding is Finding.NO_FAULT and status.cause):
+        return record  # what was wrong stays on record when it is over
     top = d.top
     if status.summary != d.summary:
         record.story(d.summary)
@@ -239,14 +239,13 @@ def _news(d: Diagnosis) -> tuple[Reason, str]:
 
 def _healthy(s: Situation, d: Diagnosis, record: Record, now: datetime) -> Step:
     status = s.incident.status
-    ever_ill = any(h for h in status.hypotheses if h.category not in ("NoFault", "Unknown"))
     before = find_condition(status.conditions, "Healthy")
     since = before.last_transition_time if before is not None and before.status == "True" else now
     record.condition("Healthy", "True", Reason.NO_FAULT, d.message)
     record = _withdraw(record, Reason.NO_PLAN_NEEDED, d.message)
     if now - since < HEALTHY_FOR:
-        return _save(s, record, HEALTHY_FOR, None)
-    if ever_ill or status.executions:
+        return _save(s, record, HEALTHY_FOR - (now - since) + SOON / 10, None)
+    if status.cause or status.executions:
         record.condition(
             "Closed", "True", Reason.RECOVERED_BY_ITSELF, f"healthy again since {since:%H:%M:%S}Z, not by an action of the operator"
         )

@@ -102,10 +102,8 @@ class Check(Model):
                     "message": "min must not be above max",
                 },
                 {
-                    "rule": (
-                        "!has(self.promql) || !self.promql.replace('$namespace', '').replace('$name', '').replace('$kind', '')"
-                        ".matches('[$][A-Za-z{]')"
-                    ),
+                    "rule": "!has(self.promql) || "
+                    "!self.promql.replace('$namespace', '$').replace('$name', '$').replace('$kind', '$').matches('[$][A-Za-z0-9_{]')",
                     "message": "promql knows the variables $namespace, $name and $kind only",
                 },
             ]
