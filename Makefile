@@ -64,7 +64,7 @@ bench: $(INSTALLED) ## Measure latency, requests and memory against the floor of
 
 .PHONY: install
 install: $(INSTALLED) ## Install into the cluster of KUBECONTEXT=… at L1, after showing the roles
-	@$(BIN)/python -m tools.install install --context "$(KUBECONTEXT)" $(if $(YES),--yes)
+	@$(BIN)/python -m tools.install install --context "$(KUBECONTEXT)" $(if $(IMAGE),--image $(IMAGE)) $(if $(YES),--yes)
 
 .PHONY: uninstall
 uninstall: $(INSTALLED) ## Remove everything of ours from the cluster of KUBECONTEXT=…

@@ -22,9 +22,7 @@ EXPECTED = (
 )
 # Spelled so that this file does not name them either.
 REGISTRY = re.compile(
-    "|".join(
-        a + r"\." + b for a, b in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("golang", "org/dl"))
-    )
+    "|".join(a + r"\." + b for a, b in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("golang", "org/dl")))
 )
 PROXY = re.compile("proxy" + r"\.golang\." + "org")
 
@@ -34,9 +32,7 @@ def problems() -> list[str]:
     found = [f"{name} is missing" for name in EXPECTED if not (ROOT / name).exists()]
     if (ROOT / "operator/__init__.py").exists():
         found.append("operator/__init__.py exists: a package named operator at the root breaks the standard library")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
-        "\n"
-    )
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
     for name in filter(None, listed):
         path = ROOT / name
         if not path.is_file():

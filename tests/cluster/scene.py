@@ -154,7 +154,13 @@ def mutations(cluster: Cluster, user: str, namespace: str = "") -> list[Json]:
             continue
         if e["verb"] not in ("create", "update", "patch", "delete", "deletecollection") or "dryRun=All" in e.get("requestURI", ""):
             continue
-        if ref.get("apiGroup") in ("nightorders.dev", "authorization.k8s.io", "authentication.k8s.io", "coordination.k8s.io", "events.k8s.io"):
+        if ref.get("apiGroup") in (
+            "nightorders.dev",
+            "authorization.k8s.io",
+            "authentication.k8s.io",
+            "coordination.k8s.io",
+            "events.k8s.io",
+        ):
             continue
         if ref.get("resource") == "events" or (namespace and ref.get("namespace") != namespace):
             continue

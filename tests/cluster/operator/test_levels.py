@@ -8,7 +8,6 @@ import subprocess
 import pytest
 
 from tests.cluster.scene import BAD, GOOD, Scene, condition, mutations, policy, until
-from tools.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
 OPERATOR = "system:serviceaccount:nightorders-system:nightorders"
@@ -69,9 +68,10 @@ def test_l3_waits_for_a_human_and_then_acts_once(scene: Scene) -> None:
     assert len(mutations(scene.cluster, OPERATOR, scene.namespace)) == 1
     deployment = scene.get("deployment/checkout")
     assert deployment["metadata"]["labels"]["nightorders.dev/execution"] == incident["status"]["executions"][0]["id"]
-    assert "finalizers" not in incident["metadata"] or not until(
-        lambda: not scene.incidents()[0]["metadata"].get("finalizers"), "the finalizer is gone"
-    ) is True
+    assert (
+        "finalizers" not in incident["metadata"]
+        or until(lambda: not scene.incidents()[0]["metadata"].get("finalizers"), "the finalizer is gone") is not True
+    )
 
 
 def test_l4_acts_alone_within_its_limits(scene: Scene) -> None:
@@ -135,7 +135,9 @@ def test_columns_and_events_tell_the_story(scene: Scene) -> None:
     incident = scene.incident("Recovered")
     table = scene.kubectl("get", "inc")
     assert table.splitlines()[0].split() == ["NAME", "SEVERITY", "PHASE", "CAUSE", "GRADE", "ACTION", "LEVEL", "AGE"]
-    until(lambda: "4" not in scene.kubectl("get", "rempol") or "1" in scene.kubectl("get", "rempol").splitlines()[1], "workloads are counted")
+    until(
+        lambda: "4" not in scene.kubectl("get", "rempol") or "1" in scene.kubectl("get", "rempol").splitlines()[1], "workloads are counted"
+    )
     events = json.loads(scene.kubectl("get", "events", "-o", "json"))["items"]
     reasons = [e["reason"] for e in events if e["involvedObject"]["kind"] == "Incident"]
     assert {"Staged", "Reserved", "Applied", "Recovered"} <= set(reasons)
