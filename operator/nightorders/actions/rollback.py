@@ -32,7 +32,8 @@ from .base import Found, PolicyRule, Unavailable
 
 REVISION = "deployment.kubernetes.io/revision"
 IMAGE_PATH = re.compile(r"^/spec/(initContainers|containers)/[0-9]+/image$")
-PLAIN_VALUE = re.compile(r"^[A-Za-z0-9._:/@-]{1,255}$")
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9._:/@-]{1,255}")
+REVISION_NUMBER = re.compile(r"[0-9]{1,18}")  # str.isdigit says yes to ², and int() raises for it
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def revisions_of(snapshot: Snapshot, target: KubeObject, ledger: Ledger | None) 
     found = []
     for source in snapshot.owned_by(target, "ReplicaSet"):
         number, template = source.annotations.get(REVISION, ""), source.at("spec", "template", default=None)
-        if not number.isdigit() or not isinstance(template, Mapping):
+        if not REVISION_NUMBER.fullmatch(number) or not isinstance(template, Mapping):
             continue
         sha = template_sha256(template)
         found.append(Revision(source, int(number), sha, _proof(source, recorded.get((source.uid, sha)))))
@@ -308,7 +309,7 @@ def guarded(target: KubeObject, before: Mapping[str, Any], operations: Sequence[
 
 
 def _plain(value: object) -> bool:
-    return isinstance(value, str) and PLAIN_VALUE.match(value) is not None
+    return isinstance(value, str) and PLAIN_VALUE.fullmatch(value) is not None
 
 
 def _command(incident: Incident, target: KubeObject, *, inline: bool) -> tuple[tuple[str, ...], ...]:
