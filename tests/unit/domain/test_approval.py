@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+
 from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX
 from nightorders.api.v1alpha1.incident import Approval, Plan
 from nightorders.api.v1alpha1.policy import ApprovalSpec
 from nightorders.domain.approval import Answer, Approved, Rejected, Waiting, claim, judge, seen
-
 from tests.unit.domain.make import MINUTE, NOW, OPERATOR, SECOND, plan
 
 PLAN = plan()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from nightorders.api.meta import MAX_LEVEL_ANNOTATION, Level
 from nightorders.api.v1alpha1 import IncidentStatus
 from nightorders.api.v1alpha1.incident import Speaker
@@ -13,7 +14,6 @@ from nightorders.api.v1alpha1.ledger import WorkloadRecord
 from nightorders.domain import ledger as books
 from nightorders.domain.autonomy import effective, ordered, own_labels
 from nightorders.domain.snapshot import KubeObject
-
 from tests.unit.domain.make import (
     HOUR,
     MINUTE,

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from nightorders.api.meta import Level
 from nightorders.api.v1alpha1 import Category
 from nightorders.domain import gates
 from nightorders.domain.reasons import Reason
 from nightorders.domain.verdict import Verdict, refused
-
 from tests.unit.domain.make import (
     HOUR,
     MINUTE,

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from nightorders.api.meta import Level
 from nightorders.api.v1alpha1 import IncidentStatus
-from nightorders.api.v1alpha1.incident import Incident, Plan
+from nightorders.api.v1alpha1.incident import CheckSpec, Incident, Plan
 from nightorders.domain.digest import sha256
 from nightorders.domain.plan import content_sha256, execution_id, plan_digest, rule_verify, stage, verify_spec
 from nightorders.domain.snapshot import KubeObject
-
 from tests.unit.domain.make import (
     MINUTE,
     NOW,
@@ -66,7 +66,7 @@ VARIED: dict[str, tuple[str, Any, Any]] = {
     "verification: on worse": ("uid-incident", P, VERIFY.model_copy(update={"on_worse": "Escalate"})),
     "verification: on unchanged": ("uid-incident", P, VERIFY.model_copy(update={"on_unchanged": "Escalate"})),
     "verification: on no data": ("uid-incident", P, VERIFY.model_copy(update={"on_no_data": "Undo"})),
-    "verification: checks": ("uid-incident", P, rule_verify(P, with_rule(verify={"checks": [{"name": "a", "condition": "Available"}]}).rule, "shop")),
+    "verification: checks": ("uid-incident", P, VERIFY.model_copy(update={"checks": (CheckSpec(name="a", condition="Available"),)})),
 }  # fmt: skip
 
 
