@@ -68,6 +68,16 @@ class Case:
             self.scene.listing("ReplicaSet"), f"ReplicaSet/{found.revision.name} against ReplicaSet/{previous}: {shown}", Channel.CHANGE
         )
 
+    def saw_health(self, revision: Revision) -> Observation:
+        """Why we believe that a revision was healthy."""
+        ready = sorted((p for p in revision.live if p.ready), key=lambda p: p.name)
+        if ready:
+            told = ", ".join(f"{p.name} since {clock(p.ready_changed)[3:]}" for p in ready[:3])
+            return seen(self.scene.listing("Pod"), f"{count(len(ready), 'pod')} of {revision.label} Ready: {told}", Channel.CONTRAST)
+        at = self.history.recorded.get(revision.uid)
+        text = f"uid {revision.uid}, template {revision.digest}, recorded complete and available {clock(at)}"
+        return Observation(Channel.CONTRAST, "Ledger", "Ledger/ledger spec.healthyRevisions", at or self.scene.now, text)
+
     def saw_serving(self, finding: Finding) -> tuple[Observation, ...]:
         """Healthy pods of other revisions, as evidence of the contrast."""
         pods = self.contrast(finding).other_revisions

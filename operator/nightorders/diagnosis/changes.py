@@ -16,7 +16,8 @@ from typing import Any
 from ..api.v1alpha1.ledger import HealthyRevision
 from ..domain.snapshot import KubeObject
 from .read import mapping, objects, when, word
-from .views import CALM, Revision, Workload, obj_created
+from .views import CALM, Revision, Scene, Workload, obj_created
+from .views import FIRST_SYNCS as SETTLING
 
 _KEYED = {
     "env": "name",
@@ -231,10 +232,14 @@ class History:
             at = older
         return Introduced(at, None)
 
-    def brought_in(self, value: Callable[[Mapping[str, Any]], object]) -> Introduced | None:
-        """As `introduced`, but only if a template shows it and no revision with that value is proven to have worked."""
+    def brought_in(self, value: Callable[[Mapping[str, Any]], object], *, needed_to_start: bool) -> Introduced | None:
+        """As `introduced`, but only if a template shows it and no revision with that value is proven to have worked.
+
+        What a pod needs before it can start at all (its image, its references) has worked once the rollout was complete once; that a
+        process then exits may well be the same release's fault.
+        """
         found = self.introduced(value)
-        if found is None or found.previous is None or self.lasted:
+        if found is None or found.previous is None or self.lasted or (needed_to_start and self.workload.completed_once):
             return None
         with_it = self.chain[: self.chain.index(found.revision) + 1]
         return None if any(self.proven(r) for r in with_it) else found
@@ -259,11 +264,18 @@ def _chain(workload: Workload) -> tuple[Revision, ...]:
 def _lasted(
     workload: Workload, current: Revision, onset: datetime | None, recorded: Mapping[str, datetime], serving: frozenset[str]
 ) -> bool:
-    """Ten minutes from release to symptom, and a sign that it worked in between: complete once, recorded, or pods of it still serve."""
-    released = current.released
-    if released is None or onset is None or onset - released < CALM:
+    """Whether the current revision worked in earnest: it was complete before any of the failing pods began, or it was healthy (complete
+    once, recorded, or with pods that still serve) for ten minutes from release to symptom.
+    """
+    completed, released = workload.completed_at, current.released
+    if onset is None:
         return False
-    return workload.completed_once or current.uid in recorded or current.uid in serving
+    births = [p.birth for p in current.live if p.birth is not None and not p.ready]
+    if completed is not None and births and min(births) > completed + SETTLING:
+        return True
+    if released is None or onset - released < CALM:
+        return False
+    return completed is not None or current.uid in recorded or current.uid in serving
 
 
 @dataclass(frozen=True)
@@ -284,6 +296,12 @@ def last_edit(obj: KubeObject) -> Edit | None:
         return Edit(obj, made, "", created=True) if made else None
     at, by = max(edits)
     return Edit(obj, at, by, created=made is not None and abs(at - made) <= timedelta(seconds=1))
+
+
+def edit_of(scene: Scene, config_map: str) -> Edit | None:
+    """The last change of that ConfigMap, if the snapshot has it."""
+    obj = next((o for o in scene.all("ConfigMap") if o.name == config_map), None)
+    return last_edit(obj) if obj else None
 
 
 def managers(obj: KubeObject) -> Iterator[tuple[datetime, str, Mapping[str, Any]]]:

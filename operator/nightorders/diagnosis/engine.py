@@ -14,6 +14,7 @@ from ..domain.diagnosis import Diagnosis
 from ..domain.diagnosis import Finding as Kind
 from ..domain.snapshot import KubeObject, LogKey, Snapshot
 from . import supervisor
+from .assess import assess
 from .evidence import safe
 from .findings import TERMINAL
 from .specialists import logs
@@ -75,7 +76,7 @@ def symptom_holds(snapshot: Snapshot, target: ObjectRef, now: datetime) -> bool 
         return None
     if _stuck(workload, examine(scene, workload)):
         return True
-    state = supervisor.assess(scene, workload, examine(scene, workload))
+    state = assess(scene, workload, examine(scene, workload))
     if state.kind is Kind.UNKNOWN and state.reason not in ("ScaledToZero", "Paused", "PodsNotRead"):
         return True
     return False if state.kind is Kind.NO_FAULT else None
@@ -114,7 +115,7 @@ def _stuck_rollout(scene: Scene, workload: Workload) -> StuckRollout | None:
         target=ObjectRef(api_version="apps/v1", kind="Deployment", name=workload.name),
         uid=workload.obj.uid,
         revision=str(current.number) if current and current.number else "",
-        since=(report.onset if first else None) or (late.changed if late else None) or scene.snapshot.at,
+        since=(first.onset if first else None) or (late.changed if late else None) or scene.snapshot.at,
         reason=first.reason if first else "ProgressDeadlineExceeded",
         message=safe(first.words if first else late.message if late else "", 1024),
         revision_uid=current.uid if current else "",

@@ -19,6 +19,7 @@ EXCERPT_LIMIT = 320
 EVIDENCE_LIMIT = 64
 CITED_LIMIT = 16
 _PLAIN = re.compile(r"[A-Za-z0-9._:/=@,-]+")
+_FLAGS = frozenset({"-n", "-c", "-l", "--previous"})
 
 Source = Literal["Kubernetes", "Logs", "Ledger"]
 
@@ -77,7 +78,7 @@ class Believed:
 
 def command(*argv: str) -> str:
     """A command that is safe to paste, or nothing: one odd character in one name and there is no command (threats.md 13)."""
-    return " ".join(argv) if all(_PLAIN.fullmatch(a) for a in argv) else ""
+    return " ".join(argv) if all(_PLAIN.fullmatch(a) and (a in _FLAGS or not a.startswith("-")) for a in argv) else ""
 
 
 @dataclass

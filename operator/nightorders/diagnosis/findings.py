@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from .evidence import Observation
 from .images import PullError
 from .references import Reference
 from .views import Pod, Revision, Run
-
 
 _NOTHING = Reference("ConfigMap", "", "", False, "")
 
@@ -36,7 +36,10 @@ UNNAMED = frozenset({Trouble.NOT_CREATED, Trouble.UNSCHEDULED, Trouble.NOT_READY
 
 @dataclass(frozen=True)
 class Finding:
-    """Pods of one revision that show the same trouble, with the observations that say so. `words` is one sentence, safe to show."""
+    """Pods of one revision that show the same trouble, with the observations that say so.
+
+    `words` is one sentence, safe to show; `onset` is when it began.
+    """
 
     trouble: Trouble
     revision: Revision
@@ -45,6 +48,7 @@ class Finding:
     words: str
     seen: tuple[Observation, ...]
     reason: str = ""
+    onset: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ FACTORS: Mapping[str, Factor] = {
     "introduced by this release": Factor(
         Channel.CHANGE, 10, "the field differs from the revision before, and failing pods are of this one"
     ),
+    "was complete before": Factor(Channel.CHANGE, 1 / 4, "the rollout had been complete before the first failure"),
     "one of several releases": Factor(Channel.CHANGE, 5, "it came in after the last healthy revision, together with other changes"),
     "edited before it began": Factor(Channel.CHANGE, 5, "it changed after healthy pods had started and before the first failure"),
     "edited together with others": Factor(Channel.CHANGE, 3, "so did other objects that the pods read"),
@@ -46,6 +47,7 @@ FACTORS: Mapping[str, Factor] = {
     "no change seen": Factor(Channel.CHANGE, 1 / 2, "most faults follow a change, and none was seen"),
     "previous revision serves": Factor(Channel.CONTRAST, 8, "healthy pods are all of other revisions"),
     "started earlier serves": Factor(Channel.CONTRAST, 6, "pods that started before the edit serve, pods that started after it fail"),
+    "works on other nodes": Factor(Channel.CONTRAST, 4, "several pods fail on one node, and the same revision serves on others"),
     "same revision serves": Factor(Channel.CONTRAST, 1 / 8, "pods of the very same revision serve"),
     "same image runs": Factor(Channel.CONTRAST, 1 / 4, "the very same image runs elsewhere"),
     "one node only": Factor(Channel.CONTRAST, 1 / 20, "it fails on one node only, and works on the others"),
@@ -99,7 +101,7 @@ class Candidate:
 
     @property
     def grade(self) -> Grade:
-        """A: every link seen and a counterfactual; B: one link inferred; C: a chain with timing; D: timing or likeness only, or given up."""
+        """A: every link seen and a counterfactual; B: one link inferred; C: a chain with timing; D: likeness only, or given up."""
         if self.refuted:
             return "D"
         if self.inferred == 0 and self.counterfactual:
@@ -139,16 +141,21 @@ def rank(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """
     every = tuple(candidates)
     standing = [c for c in every if not c.refuted and c.category not in (Category.UNKNOWN, Category.NO_FAULT)]
-    best: dict[str, tuple[float, float]] = {}
+    best: dict[tuple[int, str], tuple[float, float]] = {}
     for c in standing:
-        best[c.object] = max(best.get(c.object, (0.0, 0.0)), (c.explains, c.score(text=False)))
-    standing.sort(key=lambda c: (_descending(best[c.object]), c.object, _descending((c.explains, c.score())), c.category.value))
+        best[_topic(c)] = max(best.get(_topic(c), (0.0, 0.0)), (c.explains, c.score(text=False)))
+    standing.sort(key=lambda c: (_descending(best[_topic(c)]), c.object, _descending((c.explains, c.score())), c.category.value))
     neutral = [c for c in every if not c.refuted and c.category in (Category.UNKNOWN, Category.NO_FAULT)]
     for c in sorted(neutral, key=lambda c: c.score(), reverse=True):
         at = next((i for i, s in enumerate(standing) if s.score() < c.score() or s.score() == c.score()), len(standing))
         standing.insert(at, c)
     refuted = sorted((c for c in every if c.refuted), key=lambda c: (c.category is not Category.NO_FAULT, -c.score(), c.object))
     return _bounded(standing, refuted)
+
+
+def _topic(c: Candidate) -> tuple[int, str]:
+    """What a hypothesis is about: one object as the origin of one finding."""
+    return (id(c.finding), c.object)
 
 
 def _bounded(standing: list[Candidate], refuted: list[Candidate]) -> tuple[Candidate, ...]:

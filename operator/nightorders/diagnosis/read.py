@@ -77,6 +77,11 @@ def span(length: timedelta) -> str:
     return f"{round(seconds / 86_400)} d"
 
 
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def clock(at: datetime | None) -> str:
     """`at 2026-03-01 09:30Z`: a text that says "3 m ago" would change with every look."""
     return f"at {at:%Y-%m-%d %H:%M}Z" if at else "at an unknown time"

@@ -1,38 +1,45 @@
-"""The supervisor: lets each specialist look, has the origins ranked, and says which kind of answer it is."""
+"""The supervisor: lets each specialist look, has the origins ranked, and puts the answer together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 from ..api.v1alpha1.common import Category, ObjectRef
-from ..api.v1alpha1.incident import BlastRadius, Gap
+from ..api.v1alpha1.incident import BlastRadius, Change, Gap, Owner
 from ..api.v1alpha1.ledger import HealthyRevision
 from ..domain.diagnosis import Diagnosis
 from ..domain.diagnosis import Finding as Kind
-from ..domain.snapshot import Absent, KubeObject, Listing, NotLooked, Snapshot
+from ..domain.snapshot import Absent, KubeObject, NotLooked, Snapshot
+from . import telling
 from .answer import Answer, compose
+from .assess import State, assess
 from .case import CORE_KINDS, Case
 from .changes import history
-from .evidence import Believed, Channel, Known, Observation, command, safe, seen
-from .findings import TERMINAL, CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
+from .evidence import Believed, Channel, Known, Observation, safe
+from .findings import TERMINAL, CrashFinding, Finding, Trouble
 from .graph import Graph, build
 from .hypotheses import Candidate, Cap, Mark, rank
-from .images import PullError
-from .origins import dead_dependency, origins
-from .read import clock, count, listed, span
-from .specialists import changes as changes_specialist
-from .specialists import logs as logs_specialist
-from .specialists import topology as topology_specialist
+from .origins import origins
+from .origins.crash import dead_dependency
+from .read import count, earliest, listed, span
+from .specialists import changes, logs, topology
 from .specialists.logs import LogReport
 from .specialists.workload import WorkloadReport, examine
 from .views import Scene, Workload
 
 STALE_AFTER = timedelta(minutes=2)
-_SUPPORTED = "Deployment (apps/v1)"
+NEUTRAL = (Category.UNKNOWN, Category.NO_FAULT)
+_SUPPORTED = "Deployments (apps/v1)"
+_FAILED = State(Kind.UNKNOWN, "EngineFailed", "The engine failed on this data; nothing can be told.")
+_NO_CANDIDATES: tuple[Candidate, ...] = ()
+_NO_OWNERS: tuple[Owner, ...] = ()
+_NO_CHANGES: tuple[Change, ...] = ()
+_NO_GUESSES: tuple[Believed, ...] = ()
+_NO_FACTS: tuple[Known, ...] = ()
 T = TypeVar("T")
 
 
@@ -41,372 +48,149 @@ def diagnose(snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevisi
     scene = Scene(snapshot, now)
     title = safe(target.title, 250)
     if target.kind != "Deployment" or not target.api_version.startswith("apps/"):
-        message = f"{title} ({target.api_version}) is not diagnosed by this release, which knows {_SUPPORTED}. Point the Incident at the Deployment behind it."
-        return Diagnosis(Kind.TARGET_UNKNOWN, "KindNotSupported", safe(message), safe(message))
+        message = safe(f"{title} ({target.api_version}): this release diagnoses {_SUPPORTED} only. Ask about the Deployment behind it.")
+        return Diagnosis(Kind.TARGET_UNKNOWN, "KindNotSupported", message, message)
     match snapshot.find(target.kind, target.name):
         case Absent() as absent:
             return _missing_target(scene, absent, title)
         case NotLooked() as unread:
             message = safe(f"{title} could not be looked at: {unread.because}")
-            return Diagnosis(
-                Kind.TARGET_UNKNOWN, "TargetNotRead", message, message, gaps=(_gap("Deployment objects", unread.because, unread.fix),)
-            )
+            gap = telling.gap("Deployment objects", unread.because, unread.fix)
+            return Diagnosis(Kind.TARGET_UNKNOWN, "TargetNotRead", message, message, gaps=(gap,))
         case KubeObject() as obj:
             return _Examination(scene, scene.workload(obj), healthy).answer()
 
 
 def _missing_target(scene: Scene, absent: Absent, title: str) -> Diagnosis:
-    """The alert's object is gone or misnamed; names that are near are named, nothing is picked."""
+    """The alert's object is gone or misnamed; names that are there are told, none is picked."""
     names = sorted(o.name for o in scene.all("Deployment"))
-    words = f"{title} does not exist in namespace {scene.snapshot.namespace}; Deployments there: {listed(names, 8) or 'none'}."
-    fact = Known(words, (Observation(Channel.STATUS, "Kubernetes", safe(absent.query), absent.at, safe(words)),))
+    words = safe(f"{title} does not exist in namespace {scene.snapshot.namespace}; Deployments there: {listed(names, 8) or 'none'}.")
+    fact = Known(words, (Observation(Channel.STATUS, "Kubernetes", safe(absent.query), absent.at, words),))
     return compose(Answer(Kind.TARGET_MISSING, "TargetAbsent", words, words, facts=(fact,)))
-
-
-@dataclass(frozen=True)
-class _State:
-    """What kind of answer the state of the workload calls for, before any origin is sought."""
-
-    kind: Kind
-    reason: str
-    words: str
 
 
 class _Examination:
     """One diagnosis of one Deployment. A specialist that fails leaves a gap and an empty report, and never blocks the rest."""
 
     def __init__(self, scene: Scene, workload: Workload, healthy: tuple[HealthyRevision, ...]) -> None:
-        self.scene = scene
-        self.workload = workload
-        self.gaps: list[Gap] = list(_listing_gaps(scene))
-        self.report = self._ask("workload", lambda: examine(scene, workload), WorkloadReport((), frozenset(), (), None, None))
-        self.graph = self._ask("topology", lambda: build(scene), Graph())
-        self.history = history(workload, healthy, self.report.onset, self.report.serving)
+        self._scene = scene
+        self._workload = workload
+        self._gaps: list[Gap] = list(telling.listing_gaps(scene))
         self._logs: dict[int, LogReport] = {}
-        self.case = Case(scene, workload, self.report, self.history, self.graph, tuple(self._caps()), self.logs)
+        report = self._ask("workload", lambda: examine(scene, workload), WorkloadReport((), frozenset(), (), None, None))
+        graph = self._ask("topology", lambda: build(scene), Graph())
+        current = [f.onset for f in report.findings if f.revision is workload.current and f.trouble is not Trouble.STARTING]
+        past = history(workload, healthy, earliest(*current), report.serving)
+        self._case = Case(scene, workload, report, past, graph, tuple(_caps(scene, workload)), self._read_logs)
 
     def _ask(self, name: str, question: Callable[[], T], otherwise: T) -> T:
         try:
             return question()
         except Exception as error:  # noqa: BLE001  one specialist's mistake over hostile data must not cost the others' answers
-            self.gaps.append(_gap(f"the {name} specialist", f"it failed: {type(error).__name__}", ""))
+            self._gaps.append(telling.gap(f"the {name} specialist", f"it failed: {type(error).__name__}"))
             return otherwise
 
-    def logs(self, finding: Finding) -> LogReport:
+    def _read_logs(self, finding: Finding) -> LogReport:
         """The logs of a finding, read once."""
         if id(finding) not in self._logs:
-            self._logs[id(finding)] = self._ask(
-                "logs", lambda: logs_specialist.read_logs(self.scene.snapshot.logs, finding), LogReport((), False, ())
-            )
+            read = partial(logs.read_logs, self._scene.snapshot.logs, finding)
+            self._logs[id(finding)] = self._ask("logs", read, LogReport((), False, ()))
         return self._logs[id(finding)]
 
-    def _caps(self) -> Iterable[Cap]:
-        """What was not looked at could refute anything: it caps every hypothesis, and the gaps say what would lift it."""
-        missing = [k for k in CORE_KINDS if not self.scene.looked(k)]
-        if missing:
-            yield Cap("B", f"{listed(missing, 4)} objects were not looked at and could refute it")
-        if self.scene.now - self.scene.snapshot.at > STALE_AFTER:
-            yield Cap("B", f"the snapshot is {span(self.scene.now - self.scene.snapshot.at)} old")
-        if self.workload.duplicate_numbers:
-            yield Cap("C", "two ReplicaSets claim the same revision number, so the order of releases is not known")
-
-    # -- the answer ---------------------------------------------------------------------------------------------------------------
-
     def answer(self) -> Diagnosis:
-        state = self._ask(
-            "workload",
-            lambda: assess(self.scene, self.workload, self.report),
-            _State(Kind.UNKNOWN, "EngineFailed", "The engine failed on this data."),
-        )
+        """State first; origins only where pods of the wished template fail."""
+        report = self._case.report
+        state = self._ask("workload", lambda: assess(self._scene, self._workload, report), _FAILED)
         if state.kind is not Kind.FAULT:
             return self._compose(state, self._rank(state, ()), ())
-        troubles = [f for f in self.report.findings if f.trouble in TERMINAL]
-        nothing: tuple[Candidate, ...] = ()
-        candidates = [c for f in troubles for c in self._ask("workload", partial(origins, self.case, f), nothing)]
+        troubles = [f for f in report.findings if f.trouble in TERMINAL]
+        candidates = [c for f in troubles for c in self._ask("workload", partial(origins, self._case, f), _NO_CANDIDATES)]
         ranked = self._rank(state, candidates)
-        first = ranked[0] if ranked else None
-        if first is None or first.category in (Category.UNKNOWN, Category.NO_FAULT):
-            state = replace(state, kind=Kind.UNKNOWN, reason="OriginNotShown")
+        first = next((c for c in ranked if not c.refuted), None)
+        if first is None or first.category in NEUTRAL:
+            state = replace(state, kind=Kind.UNKNOWN, reason="OriginNotShown", words=self._untold(state, first))
         return self._compose(state, ranked, candidates)
 
-    def _rank(self, state: _State, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    def _untold(self, state: State, first: Candidate | None) -> str:
+        """What is told when no origin is shown: the symptom, and the best lead."""
+        lead = first.statement if first is not None and first.object.startswith("Node/") else ""
+        for title, _ in self._dead():
+            lead = f"Its log names {title}, which has no ready endpoint."
+        return safe(f"{state.words} {lead or 'Its origin is not shown.'}")
+
+    def _dead(self) -> Iterator[tuple[str, Observation]]:
+        for f in self._case.report.findings:
+            if isinstance(f, CrashFinding) and (dead := dead_dependency(self._case, f)):
+                yield dead
+
+    def _rank(self, state: State, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
         return rank((*candidates, self._nothing(state), self._something(state)))
 
-    def _nothing(self, state: _State) -> Candidate:
-        failing = self.report.failing
-        refuted = ""
+    def _nothing(self, state: State) -> Candidate:
+        """NoFault: it stands when every replica is available, and is refuted by whatever is not."""
+        failing, refuted = self._case.report.failing, ""
         if state.kind is not Kind.NO_FAULT:
             refuted = f"failing now: {count(len(failing), 'pod')}" if failing else state.words
-        marks = (Mark("pods fail" if refuted else "nothing fails", (self._saw_status(),)),)
+        mark = Mark("pods fail" if refuted else "nothing fails", (telling.saw_status(self._case),))
         return Candidate(
             Category.NO_FAULT,
-            self.workload.title,
+            self._workload.title,
             "Nothing is wrong, or it is over.",
-            marks=marks,
+            marks=(mark,),
             inferred=0,
             counterfactual=True,
-            caps=self.case.caps,
+            caps=self._case.caps,
             refuted=safe(refuted, 900),
         )
 
-    def _something(self, state: _State) -> Candidate:
+    def _something(self, state: State) -> Candidate:
         """Unknown: something that nobody named. A dead dependency speaks for it, since no category of this release is that."""
-        marks = [Mark("dependency without endpoints", (clue,)) for _, clue in self._dead()]
-        refuted = state.words if state.kind in (Kind.NO_FAULT,) else ""
-        words = (
-            "An origin that the evidence does not show."
-            if state.kind is Kind.FAULT
-            else f"An origin that the evidence does not show: {state.words}"
-        )
-        return Candidate(
-            Category.UNKNOWN, self.workload.title, safe(words, 1000), marks=tuple(marks[:1]), inferred=3, refuted=safe(refuted, 900)
-        )
+        marks = tuple(Mark("dependency without endpoints", (line,)) for _, line in self._dead())[:1]
+        told = "" if state.kind is Kind.FAULT else f": {state.words}"
+        refuted = state.words if state.kind is Kind.NO_FAULT else ""
+        statement = safe(f"An origin that the evidence does not show{told or '.'}")
+        return Candidate(Category.UNKNOWN, self._workload.title, statement, marks=marks, inferred=3, refuted=safe(refuted, 900))
 
-    def _dead(self) -> list[tuple[str, Observation]]:
-        found = [dead_dependency(self.case, f, self.logs(f)) for f in self.report.findings if isinstance(f, CrashFinding)]
-        return [d for d in found if d is not None]
-
-    def _saw_status(self) -> Observation:
-        w = self.workload
-        progressing, available = w.conditions.get("Progressing"), w.conditions.get("Available")
-        told = "".join(
-            f"; {n}={c.status} {c.reason}: {c.message}" for n, c in (("Progressing", progressing), ("Available", available)) if c
+    def _compose(self, state: State, ranked: tuple[Candidate, ...], candidates: Iterable[Candidate]) -> Diagnosis:
+        case, ill = self._case, state.kind in (Kind.FAULT, Kind.UNKNOWN)
+        top = next((c for c in ranked if not c.refuted), None) if state.kind is Kind.FAULT else None
+        answer = Answer(
+            kind=state.kind,
+            reason="OriginShown" if top else state.reason,
+            message=_message(top) if top else state.words,
+            summary=(top.summary or top.statement) if top else state.words,
+            ranked=ranked,
+            facts=self._ask("workload", lambda: tuple(telling.facts(case, state)), _NO_FACTS),
+            guesses=self._ask("logs", lambda: tuple(telling.guesses(case)), _NO_GUESSES),
+            unexplained=tuple(telling.unexplained(case, top, candidates)),
+            blast_radius=self._ask("topology", lambda: topology.blast_radius(self._scene, case.graph, self._workload), BlastRadius()),
+            owners=self._ask("topology", lambda: topology.owners(self._workload), _NO_OWNERS),
+            changes=self._ask("changes", lambda: changes.recent(self._scene, case.history, case.report.onset), _NO_CHANGES),
+            symptom_since=case.report.onset if ill else None,
+            terminal_since=case.report.terminal_since if ill else None,
+            failing_revision=self._failing_revision() if ill else "",
         )
-        text = f"{w.title}: wants {w.desired}, has {w.replicas}, updated {w.updated}, available {w.available}{'; paused' if w.paused else ''}{told}"
-        return seen(self.scene.listing("Deployment"), text)
-
-    def _compose(self, state: _State, ranked: tuple[Candidate, ...], candidates: Iterable[Candidate]) -> Diagnosis:
-        top = next((c for c in ranked if not c.refuted), None)
-        fault = state.kind is Kind.FAULT and top is not None
-        summary = (top.summary or top.statement) if fault and top else state.words
-        self.gaps += self._log_gaps()
-        self.gaps += self._secret_gaps()
-        return compose(
-            Answer(
-                kind=state.kind,
-                reason="OriginShown" if fault else state.reason,
-                message=self._message(state, top if fault else None),
-                summary=summary,
-                ranked=ranked,
-                facts=tuple(self._facts(state)),
-                guesses=tuple(self._ask("logs", lambda: list(self._guesses()), [])),
-                unexplained=tuple(self._unexplained(top if fault else None, candidates)),
-                gaps=tuple(self.gaps),
-                blast_radius=self._ask(
-                    "topology", lambda: topology_specialist.blast_radius(self.scene, self.graph, self.workload), BlastRadius()
-                ),
-                owners=self._ask("topology", lambda: topology_specialist.owners(self.workload), ()),
-                changes=self._ask("changes", lambda: changes_specialist.recent(self.scene, self.history, self.report.onset), ()),
-                symptom_since=self.report.onset if state.kind in (Kind.FAULT, Kind.UNKNOWN) else None,
-                terminal_since=self.report.terminal_since if state.kind in (Kind.FAULT, Kind.UNKNOWN) else None,
-                failing_revision=self._failing_revision() if state.kind in (Kind.FAULT, Kind.UNKNOWN) else "",
-            )
-        )
+        gaps = (*telling.evidence_gaps(case), *self._gaps)
+        return compose(replace(answer, gaps=gaps))
 
     def _failing_revision(self) -> str:
-        current = self.workload.current
-        failing = any(f.revision is current and f.trouble in TERMINAL for f in self.report.findings)
-        return current.uid if current is not None and failing and self.workload.sets_known else ""
-
-    def _message(self, state: _State, top: Candidate | None) -> str:
-        if top is None:
-            return state.words
-        best = min(top.caps, key=lambda c: (-ord(c.grade), c.because), default=None)
-        limit = f", not better because {best.because}" if best and best.grade == top.grade else ""
-        return f"{(top.summary or top.statement).rstrip('.')} (grade {top.grade}{limit})."
-
-    # -- facts, guesses, gaps -----------------------------------------------------------------------------------------------------
-
-    def _facts(self, state: _State) -> Iterable[Known]:
-        w = self.workload
-        yield Known(
-            f"{w.title} wants {count(w.desired, 'replica')}; {w.updated} are of the wished template, {w.available} are available.",
-            (self._saw_status(),),
-        )
-        for f in self.report.findings[:10]:
-            yield Known(safe(_sentence(f.words)), f.seen[:4])
-        current, older = self.history.current, self.history.chain[1:2]
-        if current is not None and current.released is not None and w.sets_known and state.kind is not Kind.NO_FAULT:
-            told = changes_specialist.describe(current, older[0] if older else None)
-            yield Known(
-                safe(f"{_sentence(told).rstrip('.')}, released {clock(current.released)}."),
-                (seen(self.scene.listing("ReplicaSet"), f"ReplicaSet/{current.name}: {told}", Channel.CHANGE),),
-            )
-        baseline = self.history.baseline
-        if baseline is not None and self.history.proven(baseline) and state.kind is not Kind.NO_FAULT:
-            praise = self.case.praise(baseline)
-            yield Known(_sentence(praise), (seen(self.scene.listing("Pod"), praise, Channel.CONTRAST),))
-        for f in self.report.findings:
-            if isinstance(f, CrashFinding) and (last := logs_specialist.last_line(self.scene.snapshot.logs, f)):
-                yield Known(safe(f"Container {f.container} wrote last: {last.text}"), (last,))
-
-    def _guesses(self) -> Iterable[Believed]:
-        ns = self.scene.snapshot.namespace
-        for f in self.report.findings:
-            pod = f.pods[0].name if f.pods else ""
-            if isinstance(f, ImageFinding) and f.error is PullError.UNKNOWN:
-                yield Believed(f"The registry may not have {f.image}.", f.seen, command("kubectl", "-n", ns, "describe", "pod", pod))
-            if isinstance(f, MissingFinding) and not f.proved:
-                kind, name = f.reference.kind.lower(), f.reference.name
-                yield Believed(f"{f.reference.what} is still missing.", f.seen, command("kubectl", "-n", ns, "get", kind, name))
-            if isinstance(f, CrashFinding):
-                yield from self._crash_guesses(f, pod)
-            if f.trouble in (Trouble.NOT_READY, Trouble.NOT_MADE, Trouble.UNSCHEDULED, Trouble.PROBE) and pod:
-                yield Believed(
-                    f"The events of {count(len(f.pods), 'pod')} tell more: {f.words}",
-                    f.seen,
-                    command("kubectl", "-n", ns, "describe", "pod", pod),
-                )
-
-    def _crash_guesses(self, f: CrashFinding, pod: str) -> Iterable[Believed]:
-        ns, logs = self.scene.snapshot.namespace, self.logs(f)
-        for title, line in self._dead()[:1]:
-            name = title.partition("/")[2]
-            yield Believed(
-                f"{title} has no ready endpoint and may be the origin.", (line,), command("kubectl", "-n", ns, "get", "endpoints", name)
-            )
-        for clue in logs.clues[:3]:
-            subject = f": {clue.subject}" if clue.subject else ""
-            fix = command("kubectl", "-n", ns, "logs", pod, "-c", f.container, "--previous")
-            yield Believed(f"By its log, {clue.sign.value}{subject}.", (clue.seen,), fix)
-        if not logs.clues:
-            yield Believed(
-                f"The log of container {f.container} may say why it exits.",
-                f.seen[:1],
-                command("kubectl", "-n", ns, "logs", pod, "-c", f.container, "--previous"),
-            )
-
-    def _unexplained(self, top: Candidate | None, candidates: Iterable[Candidate]) -> Iterable[Known]:
-        """Trouble that the first hypothesis does not account for: putting its cause right would leave this."""
-        if top is None:
-            return
-        for f in self.report.findings:
-            if f is top.finding or f.trouble is Trouble.STARTING:
-                continue
-            own = [c for c in candidates if c.finding is f and not c.refuted and c.category is not Category.UNKNOWN]
-            if not any(_same_origin(c, top) for c in own[:1]):
-                yield Known(safe(_sentence(f.words)), f.seen[:3])
-
-    def _log_gaps(self) -> Iterable[Gap]:
-        for f in self.report.findings:
-            if isinstance(f, CrashFinding) and not (f.run and f.run.never_started):
-                logs = self.logs(f)
-                for refused in logs.refused[:2]:
-                    yield _gap(f"log of {refused.key.pod}/{refused.key.container}", refused.because, refused.fix)
-                if not logs.refused and not logs.read:
-                    yield _gap(f"log of container {f.container}", "it was not read, or is empty; an exit code alone tells little", "")
-
-    def _secret_gaps(self) -> Iterable[Gap]:
-        for f in self.report.findings:
-            if isinstance(f, MissingFinding) and f.reference.kind == "Secret":
-                fix = command("kubectl", "-n", self.scene.snapshot.namespace, "get", "secret", f.reference.name)
-                yield _gap(f.reference.title, "Secrets are never read; kubelet's message is the only evidence", fix)
+        current = self._workload.current
+        failing = any(f.revision is current and f.trouble in TERMINAL for f in self._case.report.findings)
+        return current.uid if current is not None and failing and self._workload.sets_known else ""
 
 
-def _same_origin(c: Candidate, top: Candidate) -> bool:
-    """Whether the same repair would cure it: the same object by the same release, or the very same object and category."""
-    if c.object != top.object:
-        return False
-    if c.change is None or top.change is None or top.change.kind != "Release":
-        return c.category is top.category and (c.change and c.change.kind) == (top.change and top.change.kind)
-    return (c.change.kind, c.change.revision) == (top.change.kind, top.change.revision)
+def _caps(scene: Scene, workload: Workload) -> Iterator[Cap]:
+    """What was not looked at could refute anything: it caps every hypothesis, and the gaps say what would lift it."""
+    missing = [k for k in CORE_KINDS if not scene.looked(k)]
+    if missing:
+        yield Cap("B", f"{listed(missing, 4)} objects were not looked at and could refute it")
+    if scene.now - scene.snapshot.at > STALE_AFTER:
+        yield Cap("B", f"the snapshot is {span(scene.now - scene.snapshot.at)} old")
+    if workload.duplicate_numbers:
+        yield Cap("C", "two ReplicaSets claim the same revision number, so the order of releases is not known")
 
 
-def assess(scene: Scene, workload: Workload, report: WorkloadReport) -> _State:
-    """Nothing, on its way, a fault, or something that this release does not name; the first that holds."""
-    name, title = safe(workload.name, 120), safe(workload.title, 250)
-    now_failing = [f for f in report.findings if f.trouble in TERMINAL and f.revision is workload.current]
-    if not scene.looked("Pod"):
-        if workload.complete and workload.desired:
-            return _State(
-                Kind.NO_FAULT,
-                "NothingWrong",
-                f"All {count(workload.desired, 'replica')} of {name} are available, and the rollout is complete.",
-            )
-        return _State(
-            Kind.UNKNOWN,
-            "PodsNotRead",
-            f"{title} has {workload.available} of {count(workload.desired, 'replica')} available; its pods could not be looked at.",
-        )
-    if workload.desired == 0:
-        return _State(Kind.UNKNOWN, "ScaledToZero", f"{title} is scaled to 0; whether that is meant, nothing here tells.")
-    if now_failing:
-        return _State(Kind.FAULT, "PodsFail", _sentence("; ".join(f.words for f in now_failing[:3])))
-    return _other_trouble(scene, workload, report, title) or _settled(workload, report, name, title)
-
-
-def _other_trouble(scene: Scene, workload: Workload, report: WorkloadReport, title: str) -> _State | None:
-    """Trouble of classes that come later: told, never forced into a class."""
-    current = [f for f in report.findings if f.revision is workload.current or f.trouble is Trouble.NOT_CREATED]
-    for trouble, reason in ((Trouble.NOT_CREATED, "PodsNotCreated"), (Trouble.UNSCHEDULED, "Unschedulable")):
-        if found := next((f for f in current if f.trouble is trouble), None):
-            return _State(Kind.UNKNOWN, reason, _sentence(found.words))
-    failure = workload.conditions.get("ReplicaFailure")
-    if failure is not None and failure.status == "True" and not workload.complete:
-        return _State(Kind.UNKNOWN, "PodsNotCreated", f"Pods of {title} cannot be created: {safe(failure.message or failure.reason, 600)}")
-    waited_enough = workload.deadline_exceeded or workload.completed_once
-    if (unready := next((f for f in current if f.trouble is Trouble.NOT_READY), None)) and waited_enough and not workload.complete:
-        return _State(Kind.UNKNOWN, "NotReady", _sentence(unready.words))
-    slow = next((f for f in current if f.trouble is Trouble.STARTING and _overdue(scene, workload, f)), None)
-    if slow is not None:
-        return _State(Kind.UNKNOWN, "NotReady", _sentence(slow.words))
-    return None
-
-
-def _overdue(scene: Scene, workload: Workload, finding: Finding) -> bool:
-    limit = timedelta(seconds=workload.deadline)
-    return any(p.birth is not None and scene.now - p.birth > limit for p in finding.pods)
-
-
-def _settled(workload: Workload, report: WorkloadReport, name: str, title: str) -> _State:
-    if workload.complete:
-        current = f" ({workload.current.label})" if workload.current and workload.current.number else ""
-        return _State(
-            Kind.NO_FAULT,
-            "NothingWrong",
-            f"All {count(workload.desired, 'replica')} of {name} are available, and the rollout is complete{current}.",
-        )
-    if workload.paused:
-        return _State(
-            Kind.UNKNOWN,
-            "Paused",
-            f"{title} is paused with {workload.updated} of {count(workload.desired, 'replica')} updated and {workload.available} available; somebody meant that.",
-        )
-    old = [f for f in report.findings if f.trouble in TERMINAL]
-    if workload.deadline_exceeded:
-        return _State(
-            Kind.UNKNOWN,
-            "RolloutStalled",
-            f"The rollout of {title} has made no progress within {workload.deadline} s, and no pod shows why.",
-        )
-    what = f"release {workload.current.number}" if workload.current and workload.current.number else "a new template"
-    leaving = f"; {count(sum(len(f.pods) for f in old), 'pod')} of older releases fail meanwhile" if old else ""
-    words = f"{title} is on its way to {what}: {workload.updated} of {count(workload.desired, 'replica')} updated, {workload.available} available{leaving}."
-    return _State(Kind.PROGRESSING, "RolloutUnderWay", words)
-
-
-def _listing_gaps(scene: Scene) -> Iterable[Gap]:
-    """Core kinds that were not looked at, and every other list that was tried and failed."""
-    for kind in CORE_KINDS:
-        listing = scene.listing(kind)
-        if not listing.complete:
-            yield _gap(f"{kind} objects", listing.because, _permission(scene, listing))
-    for kind, listing in sorted(scene.snapshot.listings.items()):
-        if kind not in CORE_KINDS and not listing.complete:
-            yield _gap(f"{kind} objects", listing.because, _permission(scene, listing))
-
-
-def _permission(scene: Scene, listing: Listing) -> str:
-    ns = scene.snapshot.namespace
-    return listing.fix or command("kubectl", "-n", ns, "auth", "can-i", "list", _PLURALS.get(listing.kind, f"{listing.kind.lower()}s"))
-
-
-def _gap(what: str, because: str, fix: str) -> Gap:
-    return Gap(what=safe(what, 256), because=safe(because), fix=safe(fix))
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-_PLURALS = {"HorizontalPodAutoscaler": "horizontalpodautoscalers", "NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+def _message(top: Candidate) -> str:
+    """The summary with its grade, and what keeps the grade from being better."""
+    limit = next((f", not better because {c.because}" for c in top.caps if c.grade == top.grade), "")
+    return f"{(top.summary or top.statement).rstrip('.')} (grade {top.grade}{limit})."

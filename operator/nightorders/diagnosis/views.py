@@ -358,6 +358,11 @@ class Workload:
         return self.observed and progressing is not None and progressing.status == "True" and progressing.reason == "NewReplicaSetAvailable"
 
     @property
+    def completed_at(self) -> datetime | None:
+        """When that was. (The controller writes the condition last when the rollout completes, and then leaves it alone.)"""
+        return self.conditions["Progressing"].updated if self.completed_once else None
+
+    @property
     def duplicate_numbers(self) -> bool:
         numbers = [r.number for r in self.revisions if r.number]
         return len(numbers) != len(set(numbers))
@@ -495,7 +500,7 @@ class Scene:
         )
 
     def _guessed_revisions(self, obj: KubeObject, template: Mapping[str, Any]) -> tuple[Revision, ...]:
-        """Without ReplicaSets: pods that the selector matches, grouped by template hash; the group that looks like the template is current."""
+        """Without ReplicaSets: pods that the selector matches, by template hash; the group with the template's images is current."""
         selector = words(mapping(mapping(mapping(obj.raw.get("spec")).get("selector")).get("matchLabels")))
         groups: dict[str, list[Pod]] = {}
         for pod in self.pods:

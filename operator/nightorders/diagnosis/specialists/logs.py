@@ -86,12 +86,12 @@ _PATTERNS: tuple[tuple[Sign, re.Pattern[str]], ...] = (
         rf"{_WRONG}\s(?:command(?:-line)?\s)?(?:flag|option|argument|command)s?:?\s{{0,3}}['\"`]?-{{0,2}}([A-Za-z0-9][\w.-]{{0,80}})",
     ),
     _sign(Sign.ARGUMENT, r"flag provided but not defined:\s{0,3}-{0,2}([A-Za-z0-9][\w.-]{0,80})"),
+    _sign(Sign.HOST, rf"(?:ECONNREFUSED|ETIMEDOUT)\s{_HOST}"),
     _sign(Sign.HOST, rf"(?:lookup|resolve host(?:name)?|ENOTFOUND|EAI_AGAIN|name or service not known:?|unknown host:?)\s{_HOST}"),
     _sign(
         Sign.HOST,
-        rf"(?:ECONNREFUSED|ETIMEDOUT|connect(?:ion|ing)?|dial tcp|reach)\s(?:to\s)?(?:server\sat\s)?{_HOST}(?::\d{{1,5}})?[^\n]{{0,80}}?{_FAILS}",
+        rf"(?:connect(?:ion|ing)?|dial tcp|reach)\s(?:to\s)?(?:server\sat\s)?{_HOST}(?::\d{{1,5}})?[^\n]{{0,80}}?{_FAILS}",
     ),
-    _sign(Sign.HOST, rf"(?:ECONNREFUSED|ETIMEDOUT)\s{_HOST}"),
     _sign(
         Sign.HOST,
         rf"(?:refused|timed? ?out|unreachable|cannot reach|could not reach)[^\n]{{0,40}}?(?:://|\s|\()(?:[\w.-]{{1,60}}@)?{_HOST}:\d{{1,5}}",

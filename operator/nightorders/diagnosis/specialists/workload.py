@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..evidence import Observation, safe, seen
@@ -87,7 +87,7 @@ def examine(scene: Scene, workload: Workload) -> WorkloadReport:
         findings=tuple(findings),
         serving=frozenset(serving),
         healthy=tuple(healthy),
-        onset=earliest(*(_onset(scene, p) for f in findings if f.trouble is not Trouble.STARTING for p in f.pods)),
+        onset=earliest(*(f.onset for f in findings if f.trouble is not Trouble.STARTING)),
         terminal_since=_terminal_since(scene, workload, findings),
     )
 
@@ -189,6 +189,8 @@ def _unready(scene: Scene, pod: Pod) -> _Sign:
     if all(not c.running and c.latest_run is None and c.waiting in STARTING_REASONS for c in mains):
         if mount := next((e for e in reversed(scene.pod_events(pod)) if e.reason == "FailedMount" and _fresh(scene, e)), None):
             return _from_message(scene, pod, None, "FailedMount", mount.message)
+        if busy := next((c for c in pod.containers if c.init and c.running), None):
+            return _Sign(Trouble.STARTING, pod, busy, "PodInitializing", "the init container is still running")
         return _Sign(Trouble.STARTING, pod, reason="ContainerCreating", message="its containers are being made")
     if exited := next((c for c in pod.containers if c.latest_run and c.latest_run.exit_code and not c.running), None):
         return _Sign(Trouble.STARTING, pod, exited, "Error", f"exited {count(max(1, exited.crashes), 'time')}, kubelet starts it again")
@@ -223,7 +225,8 @@ def _grouped(scene: Scene, revision: Revision, signs: Iterable[_Sign]) -> list[F
     groups: dict[tuple[str, str, str, str], list[_Sign]] = {}
     for sign in signs:
         groups.setdefault(sign.group, []).append(sign)
-    return [_finding(scene, revision, g) for g in groups.values()]
+    found = (_finding(scene, revision, g) for g in groups.values())
+    return [replace(f, onset=earliest(*(_onset(scene, p) for p in f.pods))) for f in found]
 
 
 def _finding(scene: Scene, revision: Revision, group: list[_Sign]) -> Finding:
@@ -254,9 +257,19 @@ def _image(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod
     ]
     error = pull_error(container.waiting, container.image, tuple([s.message for s in group[:20]] + [e.message for e in told]))
     observed = (*_shown(scene, group), *_told(scene, pods[0], told, error, container.image))
-    words = f"{count(len(pods), 'pod')} of {revision.label} cannot pull image {safe(container.image, 300)} of container {container.name}: {error.value}"
+    who = f"{count(len(pods), 'pod')} of {revision.label}"
+    words = f"{who} cannot pull image {safe(container.image, 300)} of container {container.name}: {error.value}"
     return ImageFinding(
-        Trouble.IMAGE, revision, container.name, pods, words, observed, container.waiting, container.image, error, container.init
+        Trouble.IMAGE,
+        revision,
+        container.name,
+        pods,
+        words,
+        observed,
+        container.waiting,
+        image=container.image,
+        error=error,
+        init=container.init,
     )
 
 
@@ -285,9 +298,9 @@ def _crash(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod
         words,
         _shown(scene, group),
         worst.reason,
-        run,
-        container.memory_limit,
-        container.init,
+        run=run,
+        memory_limit=container.memory_limit,
+        init=container.init,
     )
 
 
@@ -305,8 +318,19 @@ def _missing_finding(
         )
         observed.append(seen(scene.listing("ConfigMap"), lacks))
     missing = f"key {ref.key} of {ref.title}" if first.key_only else ref.title
-    words = f"{count(len(pods), 'pod')} of {revision.label} need {missing} ({ref.path}), which does not exist"
-    return MissingFinding(Trouble.MISSING, revision, ref.container, pods, words, tuple(observed), first.reason, ref, first.key_only, proved)
+    words = f"{missing} does not exist, and {count(len(pods), 'pod')} of {revision.label} cannot start without it ({ref.path})"
+    return MissingFinding(
+        Trouble.MISSING,
+        revision,
+        ref.container,
+        pods,
+        words,
+        tuple(observed),
+        first.reason,
+        reference=ref,
+        key_only=first.key_only,
+        proved=proved,
+    )
 
 
 def _shown(scene: Scene, group: list[_Sign]) -> tuple[Observation, ...]:

@@ -1,0 +1,29 @@
+"""From findings to candidate origins: for each kind of trouble, what one would have to change to be rid of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..case import Case
+from ..findings import CrashFinding, Finding, ImageFinding, MissingFinding
+from ..hypotheses import Candidate
+from .crash import crash_origins
+from .images import image_origins
+from .missing import missing_origins
+
+__all__ = ["origins"]
+
+
+def origins(case: Case, finding: Finding) -> tuple[Candidate, ...]:
+    """What may be behind a finding; nothing for kinds of trouble that this release cannot name."""
+    found: tuple[Candidate, ...]
+    match finding:
+        case ImageFinding():
+            found = image_origins(case, finding)
+        case MissingFinding():
+            found = missing_origins(case, finding)
+        case CrashFinding():
+            found = crash_origins(case, finding)
+        case _:
+            found = ()
+    return tuple(replace(c, finding=finding, explains=case.explains(finding), caps=(*c.caps, *case.caps)) for c in found)

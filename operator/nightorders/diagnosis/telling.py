@@ -1,0 +1,141 @@
+"""What the answer tells beside its hypotheses: facts, guesses with what would settle them, what stays unexplained, and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..api.v1alpha1.common import Category
+from ..api.v1alpha1.incident import Gap
+from ..domain.diagnosis import Finding as Kind
+from ..domain.snapshot import Listing
+from .assess import State
+from .case import CORE_KINDS, Case
+from .evidence import Believed, Channel, Known, Observation, command, safe, seen
+from .findings import CrashFinding, ImageFinding, MissingFinding, Trouble
+from .hypotheses import Candidate
+from .images import PullError
+from .origins.crash import dead_dependency
+from .read import clock, count, sentence
+from .specialists import changes, logs
+from .views import Scene
+
+_MOST_FINDINGS = 10
+_MOST_CLUES = 3
+_DESCRIBED = frozenset({Trouble.NOT_READY, Trouble.NOT_MADE, Trouble.UNSCHEDULED, Trouble.PROBE})
+_PLURALS = {"HorizontalPodAutoscaler": "horizontalpodautoscalers", "Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
+
+
+def saw_status(case: Case) -> Observation:
+    """The Deployment's own numbers and conditions."""
+    w = case.workload
+    numbers = f"wants {w.desired}, has {w.replicas}, updated {w.updated}, available {w.available}" + ("; paused" if w.paused else "")
+    told = "".join(f"; {n}={c.status} {c.reason}: {c.message}" for n, c in sorted(w.conditions.items()))
+    return seen(case.scene.listing("Deployment"), f"{w.title}: {numbers}{told}")
+
+
+def facts(case: Case, state: State) -> Iterator[Known]:
+    """What is known, each with what it stands on."""
+    w, current, baseline = case.workload, case.history.current, case.history.baseline
+    counted = f"{w.updated} are of the wished template, {w.available} are available"
+    yield Known(safe(f"{w.title} wants {count(w.desired, 'replica')}; {counted}."), (saw_status(case),))
+    for f in case.report.findings[:_MOST_FINDINGS]:
+        yield Known(safe(sentence(f.words)), f.seen[:4])
+    if state.kind is not Kind.NO_FAULT:
+        if current is not None and current.released is not None and w.sets_known:
+            told = changes.describe(current, next(iter(case.history.chain[1:2]), None))
+            proof = seen(case.scene.listing("ReplicaSet"), f"ReplicaSet/{current.name}: {told}", Channel.CHANGE)
+            yield Known(safe(f"{sentence(told).rstrip('.')}, released {clock(current.released)}."), (proof,))
+        if baseline is not None and case.history.proven(baseline):
+            yield Known(sentence(case.praise(baseline)), (case.saw_health(baseline),))
+    for f in case.report.findings:
+        if isinstance(f, CrashFinding) and (last := logs.last_line(case.scene.snapshot.logs, f)):
+            yield Known(safe(f"Container {f.container} wrote last: {last.text}"), (last,))
+
+
+def guesses(case: Case) -> Iterator[Believed]:
+    """What is believed, and the command that would settle it."""
+    kubectl = ("kubectl", "-n", case.scene.snapshot.namespace)
+    for f in case.report.findings:
+        pod = f.pods[0].name if f.pods else ""
+        if isinstance(f, ImageFinding) and f.error is PullError.UNKNOWN:
+            yield Believed(f"The registry may not have {f.image}.", f.seen, command(*kubectl, "describe", "pod", pod))
+        if isinstance(f, MissingFinding) and not f.proved:
+            what = f"Key {f.reference.key} of {f.reference.title}" if f.key_only else f.reference.title
+            yield Believed(f"{what} is still missing.", f.seen, command(*kubectl, "get", f.reference.kind.lower(), f.reference.name))
+        if isinstance(f, CrashFinding):
+            yield from _about_exit(case, f, kubectl, pod)
+        if f.trouble in _DESCRIBED and pod:
+            yield Believed(f"The events of Pod/{pod} tell more: {f.words}", f.seen, command(*kubectl, "describe", "pod", pod))
+        if case.contrast(f).only_node and len(f.pods) == 1:
+            node = case.contrast(f).only_node
+            yield Believed(
+                f"Node/{node} may be at fault: pods of the same revision serve elsewhere.",
+                f.seen,
+                command("kubectl", "describe", "node", node),
+            )
+
+
+def _about_exit(case: Case, f: CrashFinding, kubectl: tuple[str, ...], pod: str) -> Iterator[Believed]:
+    if dead := dead_dependency(case, f):
+        title, line = dead
+        settle = command(*kubectl, "get", "endpointslices", "-l", f"kubernetes.io/service-name={title.partition('/')[2]}")
+        yield Believed(f"{title} has no ready endpoint and may be the origin.", (line,), settle)
+    settle = command(*kubectl, "logs", pod, "-c", f.container, "--previous")
+    found = case.logs(f).clues
+    for clue in found[:_MOST_CLUES]:
+        subject = f": {clue.subject}" if clue.subject else ""
+        yield Believed(f"By its log, {clue.sign.value}{subject}.", (clue.seen,), settle)
+    if not found:
+        yield Believed(f"The log of container {f.container} may say why it exits.", f.seen[:1], settle)
+
+
+def unexplained(case: Case, top: Candidate | None, candidates: Iterable[Candidate]) -> Iterator[Known]:
+    """Trouble that the first hypothesis does not account for: putting its cause right would leave this."""
+    every = tuple(candidates)
+    for f in case.report.findings:
+        if top is None or f is top.finding or f.trouble is Trouble.STARTING:
+            continue
+        own = next((c for c in every if c.finding is f and not c.refuted and c.category is not Category.UNKNOWN), None)
+        if own is None or not _same_repair(own, top):
+            yield Known(safe(sentence(f.words)), f.seen[:3])
+
+
+def _same_repair(c: Candidate, top: Candidate) -> bool:
+    """Whether putting `top` right cures `c` as well: the same object by the same release, or the same object and category."""
+    if c.object != top.object:
+        return False
+    if c.change is None or top.change is None or top.change.kind != "Release":
+        return c.category is top.category and (c.change and c.change.kind) == (top.change and top.change.kind)
+    return (c.change.kind, c.change.revision) == (top.change.kind, top.change.revision)
+
+
+def gap(what: str, because: str, fix: str = "") -> Gap:
+    """One gap, safe to show."""
+    return Gap(what=safe(what, 256), because=safe(because), fix=safe(fix))
+
+
+def listing_gaps(scene: Scene) -> Iterator[Gap]:
+    """Core kinds that were not looked at, and every other list that was tried and failed."""
+    others = (x for kind, x in sorted(scene.snapshot.listings.items()) if kind not in CORE_KINDS)
+    for listing in (*(scene.listing(k) for k in CORE_KINDS), *others):
+        if not listing.complete:
+            yield gap(f"{listing.kind} objects", listing.because, listing.fix or _permission(scene, listing))
+
+
+def _permission(scene: Scene, listing: Listing) -> str:
+    plural = _PLURALS.get(listing.kind, f"{listing.kind.lower()}s")
+    return command("kubectl", "-n", scene.snapshot.namespace, "auth", "can-i", "list", plural)
+
+
+def evidence_gaps(case: Case) -> Iterator[Gap]:
+    """Logs that were refused or never read, and Secrets, which are never looked at."""
+    for f in case.report.findings:
+        if isinstance(f, CrashFinding) and not (f.run and f.run.never_started):
+            report = case.logs(f)
+            for refused in report.refused[:2]:
+                yield gap(f"log of {refused.key.pod}/{refused.key.container}", refused.because, refused.fix)
+            if not report.refused and not report.read:
+                yield gap(f"log of container {f.container}", "it was not read, or is empty; an exit code alone tells little")
+        if isinstance(f, MissingFinding) and f.reference.kind == "Secret":
+            fix = command("kubectl", "-n", case.scene.snapshot.namespace, "get", "secret", f.reference.name)
+            yield gap(f.reference.title, "Secrets are never read; kubelet's message is the only evidence", fix)
