@@ -545,6 +545,11 @@ def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest
             timedelta(seconds=plan.verify.every_seconds),
             (Reason.APPLIED, f"{plan.action} of {target.title} applied"),
         )
+    if stamped:  # it was sent, whatever came after: a second time would be a second effect
+        message = f"{target.title} was changed by somebody else after {e.id} was applied; it is theirs now, nothing is undone"
+        record = Record(s.incident, now).condition("Executed", "True", Reason.APPLIED, message)
+        sent = e.model_copy(update={"state": "Applied", "applied_at": now})
+        return settle(s, sent, "Superseded", message, Reason.SUPERSEDED, now, record)
     if (lost := _last_look(s, e, plan, target, now)) is not None:
         return settle(s, e, "NotApplied", lost.message, lost.reason, now)
     if digest != e.before:
