@@ -432,7 +432,7 @@ def _with_plan(s: Situation, target: KubeObject, found: Governing, plan: Plan, l
         case Level.L3:
             return _gated(s, target, found, plan, record, now)
         case Level.L4:
-            return _reserve(s, target, plan, record, f"{plan.rule} allows it alone (L4)", now)
+            return _reserve(s, target, plan, record, Reason.NOT_REQUIRED, f"{plan.rule} allows it alone (L4)", now)
         case _:
             return _save(s, record, LOOK_AGAIN, None)
 
@@ -458,7 +458,7 @@ def _gated(s: Situation, target: KubeObject, found: Governing, plan: Plan, recor
             record.condition("Approved", "False", Reason.WAITING, waiting_message(plan, missing, needed) + have)
             return _save(s, record, _until(plan.expires_at, now), None)
         case approval.Approved(by):
-            return _reserve(s, target, plan, record, f"approved by {', '.join(by)}", now)
+            return _reserve(s, target, plan, record, Reason.APPROVED, f"approved by {', '.join(by)}", now)
 
 
 def waiting_message(plan: Plan, missing: int, needed: int) -> str:
@@ -467,7 +467,7 @@ def waiting_message(plan: Plan, missing: int, needed: int) -> str:
     return f"needs {missing} more of {needed} approvals for plan {plan.digest[:19]}…{until}; the command is in status.plan.approve"
 
 
-def _reserve(s: Situation, target: KubeObject, plan: Plan, record: Record, because: str, now: datetime) -> Step:
+def _reserve(s: Situation, target: KubeObject, plan: Plan, record: Record, reason: Reason, because: str, now: datetime) -> Step:
     if not s.samples:
         return _save(s, record, SOON, None)
     execution = Execution(
@@ -481,8 +481,7 @@ def _reserve(s: Situation, target: KubeObject, plan: Plan, record: Record, becau
         after=plan.target.after_sha256,
         message=line(because),
     )
-    by_policy = s.incident.status.autonomy is not None and because.endswith("(L4)")
-    record.condition("Approved", "True", Reason.NOT_REQUIRED if by_policy else Reason.APPROVED, because)
+    record.condition("Approved", "True", reason, because)
     record.condition("Executed", "False", Reason.RESERVED, f"execution {execution.id} reserved; the change follows")
     record.story(f"reserved execution {execution.id}: {because}")
     record.execution(execution).set(verification=verification.begin(plan.verify, s.samples, now))
