@@ -156,7 +156,7 @@ def _without_target(s: Situation, target: Absent | NotLooked, now: datetime) -> 
             Reason.TARGET_NOT_READABLE,
             f"cannot look at {target.title}: {target.because}" + (f"; {target.fix}" if target.fix else ""),
         )
-    record.condition("Triaged", "False", reason, message).condition("Stalled", "True", reason, message)
+    record.condition("Triaged", "False", reason, message).condition("Stalled", "True", reason, message).drop("Healthy")
     if s.incident.status.plan is not None:
         record = _withdraw(record, reason, message)
     return _save(s, record, IDLE, (reason, message), warning=True)
@@ -173,7 +173,7 @@ def _before_execution(s: Situation, target: KubeObject, now: datetime) -> Step:
         case Finding.NO_FAULT:
             return _healthy(s, s.diagnosis, record, now)
         case Finding.PROGRESSING | Finding.UNKNOWN | Finding.TARGET_MISSING | Finding.TARGET_UNKNOWN:
-            record = _withdraw(record, Reason.CATEGORY_UNKNOWN, s.diagnosis.message)
+            record = _withdraw(record, Reason.CATEGORY_UNKNOWN, s.diagnosis.message).drop("Healthy")  # health must hold without a break
             return _save(s, record, LOOK_AGAIN, _news(s.diagnosis))
 
 
