@@ -664,7 +664,7 @@ def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: d
 
 def settle(s: Situation, e: Execution, result: str, message: str, reason: Reason, now: datetime, record: Record | None = None) -> Settle:
     """The end of an execution, and what it means for the Incident."""
-    record = record or Record(s.incident, now)
+    record = (record or Record(s.incident, now)).drop("Stalled")
     ended = e.model_copy(update={"state": "Ended", "ended_at": now, "result": result, "message": line(message)})
     record.execution(ended).story(f"{result}: {message}")
     if result in ("Superseded", "NotApplied", "Undone") and e.state != "Applied":
