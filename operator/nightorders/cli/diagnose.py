@@ -24,7 +24,7 @@ from ..domain.steps import FINDING_REASON
 from ..ports import ObjectKey, PortError
 from . import paste, story
 from .document import Code, Document, Row, Say, Section, Tone, section
-from .errors import INSTALL_CRDS, CommandError, Exit, cannot_tell, unreachable, usage, words
+from .errors import CommandError, Exit, cannot_tell, unreachable, usage, words
 from .session import Session
 from .times import absolute, both
 
@@ -124,8 +124,8 @@ async def _ledger(session: Session) -> tuple[Ledger | None, Gap | None, bool]:
         ledger = await session.ledgers.get(session.namespace, LEDGER_NAME)
     except PortError as error:
         if "no such kind on this cluster" in str(error):
-            because = f"nightorders is not installed in this cluster; {otherwise}"
-            return None, Gap(what=what, because=because, fix=INSTALL_CRDS), False
+            because = f"nightorders is not installed in this cluster, so nothing is remembered; {otherwise}"
+            return None, Gap(what=what, because=because), False
         return None, Gap(what=what, because=line(f"{words(error)}; {otherwise}")), True
     if ledger is None:
         return None, Gap(what=what, because=f"the operator keeps none in namespace {session.namespace}; {otherwise}"), True
@@ -225,11 +225,12 @@ def as_json(e: Examined) -> dict[str, Any]:
 def document(e: Examined, flags: tuple[str, ...] = ()) -> Document:
     """The story for people."""
     words, tone = ANSWERS[e.finding]
-    since = f" since {both(e.since, e.at)}" if e.since and e.finding is Finding.FAULT else ""
+    if e.since and e.finding is Finding.FAULT:
+        words = f"Fault; the symptom began {both(e.since, e.at)}."
     return Document(
         f"{e.target.title} in namespace {e.namespace}, looked at {absolute(e.at)}",
         (
-            section("Summary", (Say(words.removesuffix(".") + since + ".", tone=tone, bullet=False), Say(e.status.summary, bullet=False))),
+            section("Summary", (Say(words, tone=tone, bullet=False), Say(e.status.summary, bullet=False))),
             *story.findings(e.status, e.at),
             _action(e, flags),
             story.evidence(e.status, e.at),

@@ -136,7 +136,7 @@ def _wrapped(words: str, width: int) -> list[str]:
 
 # ------------------------------------------------------------ Markdown
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&]|:(?=//))")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&]|:(?=//))")
 
 
 def as_markdown(document: Document) -> str:

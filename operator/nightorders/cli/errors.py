@@ -7,8 +7,8 @@ from enum import IntEnum
 
 from ..api.meta import line
 from ..ports import ForbiddenError, PortError, TransientError
+from .paste import INSTALL_CRDS
 
-INSTALL_CRDS = "nightorders crds | kubectl apply --server-side -f -"
 _WHERE = re.compile(r"^(?:GET|POST|PUT|PATCH|DELETE) /\S+(?: \(dry run\))?: ")
 _CODE = re.compile(r" \((\d{3})\)$")
 

@@ -23,7 +23,7 @@ def document(incident: Incident, now: datetime, flags: Sequence[str] = ()) -> Do
         (
             section("Summary", _head(incident, now)),
             *story.findings(s, now),
-            section("Plan", plan_rows(s.plan, now, flags) if s.plan else _no_plan(s)),
+            section("Plan", plan_rows(s, s.plan, now, flags) if s.plan else _no_plan(s)),
             section("Who decides", _levels(s)),
             section("Gates", _gates(s)),
             section("Approvals", _approvals(s, now)),
@@ -55,17 +55,17 @@ def _no_plan(s: IncidentStatus) -> Iterator[Row]:
         yield Say(f"none: {planned.message or planned.reason}", bullet=False)
 
 
-def plan_rows(plan: Plan, now: datetime, flags: Sequence[str] = ()) -> Iterator[Row]:
+def plan_rows(s: IncidentStatus, plan: Plan, now: datetime, flags: Sequence[str] = ()) -> Iterator[Row]:
     """The plan: what, how bad, what else, the diff, the command."""
-    yield from plan_in_short(plan, now)
+    yield from plan_in_short(plan, now, waiting=is_waiting(s))
     for a in plan.alternatives:
         yield Say(f"turned down: {a.action}: {a.why}")
-    if shown := paste.pipeline(plan.command, flags):
+    if s.phase in (Phase.ADVISED, Phase.AWAITING_APPROVAL) and (shown := paste.pipeline(plan.command, flags)):
         yield Say("the same with your own credentials:")
         yield Code(shown)
 
 
-def plan_in_short(plan: Plan, now: datetime) -> Iterator[Row]:
+def plan_in_short(plan: Plan, now: datetime, *, waiting: bool) -> Iterator[Row]:
     """What somebody who approves must have seen."""
     p = plan.parameters
     proven = "proven healthy" if p.proven_healthy else "NOT proven healthy"
@@ -81,7 +81,7 @@ def plan_in_short(plan: Plan, now: datetime) -> Iterator[Row]:
         f"then measures for {lasting(v.seconds)}, every {v.every_seconds} s: symptom gone, rollout complete, nothing worse{checks}; "
         f"worse: {v.on_worse.lower()}, unchanged: {v.on_unchanged.lower()}, no data: {v.on_no_data.lower()}"
     )
-    until = f", waits until {both(plan.expires_at, now)}" if plan.expires_at else ""
+    until = f", expires {both(plan.expires_at, now)}" if waiting and plan.expires_at else ""
     rule = f" under {plan.rule}" if plan.rule else ""
     yield Say(f"staged {both(plan.staged_at, now)}{rule}{until}")
     yield Say(f"digest: {plan.digest}")
@@ -123,9 +123,8 @@ def _approvals(s: IncidentStatus, now: datetime) -> Iterator[Row]:
     for a in s.approvals:
         fits = "" if s.plan and a.digest == s.plan.digest else ", of an earlier plan"
         yield Say(f"{a.user}, first seen {both(a.at, now)}{fits}")
-    approved = find_condition(s.conditions, "Approved")
-    if approved is not None:
-        yield Say(_condition(approved), bullet=False)
+    if not s.approvals and is_waiting(s):
+        yield Say("none yet", bullet=False)
 
 
 def _execution(e: Execution, now: datetime) -> Iterator[Row]:
@@ -217,12 +216,18 @@ def _look_further(s: IncidentStatus) -> Iterator[Row]:
             yield Code(settled)
 
 
+def is_waiting(s: IncidentStatus) -> bool:
+    """Whether a plan waits for approval, by the condition that admission looks at."""
+    approved = find_condition(s.conditions, "Approved")
+    return s.plan is not None and approved is not None and approved.status == "False" and approved.reason == Reason.WAITING
+
+
 def waits(incident: Incident) -> str:
     """Empty while a plan of it waits for approval; else what it does instead."""
     s = incident.status
-    approved = find_condition(s.conditions, "Approved")
-    if s.plan is not None and approved is not None and approved.status == "False" and approved.reason == Reason.WAITING:
+    if is_waiting(s):
         return ""
+    approved = find_condition(s.conditions, "Approved")
     if s.plan is not None:
         return f"its plan {s.plan.digest[:19]}… waits for no approval: {_condition(approved) if approved else 'not staged'}"
     planned = find_condition(s.conditions, "Planned")
@@ -234,7 +239,7 @@ def short(incident: Incident, plan: Plan, now: datetime) -> Document:
 
     def parts() -> Iterator[Section]:
         yield section("Summary", (Say(incident.status.summary, bullet=False),))
-        yield section("Plan", plan_in_short(plan, now))
+        yield section("Plan", plan_in_short(plan, now, waiting=True))
         yield section("Who decides", _levels(incident.status))
 
     return Document(f"Incident {incident.metadata.name} in namespace {incident.metadata.namespace}, read {absolute(now)}", tuple(parts()))

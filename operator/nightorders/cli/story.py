@@ -77,6 +77,8 @@ def _hypothesis(number: int, h: Hypothesis, now: datetime) -> Iterator[Row]:
         yield Say(f"grade {h.grade}: {GRADES[h.grade]}", 1, TONES[h.grade], bullet=False)
     if h.change is not None:
         yield Say(change(h.change, now), 1, bullet=False)
+    if h.category in (Category.UNKNOWN, Category.NO_FAULT) and not h.supported_by:
+        return
     against = f"; against: {', '.join(h.contradicted_by)}" if h.contradicted_by else ""
     yield Say(f"for: {', '.join(h.supported_by) or 'nothing'}{against}", 1, bullet=False)
 
