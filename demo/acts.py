@@ -1,0 +1,273 @@
+"""The acts. Each has its own namespace, so that none disturbs another."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from demo.narration import enter_pressed
+from demo.play import CLOSED, DETECTED_SECONDS, RECOVERED_SECONDS, Play, condition, name, phase
+from demo.world import NAMESPACES, Failed, Json
+
+STORY = (
+    'kubectl -n {namespace} get inc {name} -o go-template=\'{{{{.status.summary}}}}{{{{"\\n\\nFacts"}}}}'
+    '{{{{range .status.facts}}}}{{{{"\\n- "}}}}{{{{.text}}}} {{{{.evidence}}}}{{{{end}}}}{{{{"\\n\\nGuesses"}}}}'
+    '{{{{range .status.guesses}}}}{{{{"\\n- "}}}}{{{{.text}}}} {{{{.evidence}}}}{{{{end}}}}{{{{"\\n\\nHypotheses"}}}}'
+    '{{{{range .status.hypotheses}}}}{{{{"\\n- "}}}}{{{{.category}}}} {{{{.object}}}}, grade {{{{.grade}}}}: {{{{.statement}}}}'
+    '{{{{if .refuted}}}} Refuted: {{{{.refuted}}}}{{{{end}}}}{{{{end}}}}{{{{"\\n"}}}}\''
+)
+TIMELINE = (
+    "kubectl -n {namespace} get inc {name} -o go-template='{{{{range .status.timeline}}}}{{{{.at}}}}  {{{{.actor}}}}: {{{{.what}}}}"
+    '{{{{"\\n"}}}}{{{{end}}}}\''
+)
+
+
+@dataclass(frozen=True)
+class Act:
+    """`changes` is how many requests of the operator may change something that is not its own."""
+
+    key: str
+    title: str
+    changes: int
+    play: Callable[[Play, str], None]
+
+
+# ---------------------------------------------------------------- L3
+
+
+def approval_gated(play: Play, namespace: str) -> None:
+    """A release breaks; forged approvals are refused; a real one counts; rolled back and verified."""
+    say, notice = play.narrator.say, play.narrator.notice
+    say(
+        f"dan releases checkout with a typing error in the image's tag: {play.world.images.bad}, the letter O for the zero. "
+        "Nobody tells the operator."
+    )
+    begin = play.release(namespace)
+    incident = play.incident(namespace, ("AwaitingApproval",), "the operator has opened an Incident and staged a plan", DETECTED_SECONDS)
+    took = time.monotonic() - begin
+    notice(
+        f"{took:.0f} s from the release to a staged plan, as measured here; the operator was told to wait {DETECT_AFTER} of them "
+        "before it opens an Incident (15 s unless set otherwise)."
+    )
+    play.run(f"kubectl -n {namespace} get pods", "ann")
+    play.run(f"kubectl -n {namespace} get inc", "ann")
+    say("ann is on call. She reads what the operator found:")
+    story(play, namespace, incident, "ann")
+    notice("facts name the evidence (e1, e2, …) that they stand on; what is only believed stands apart; other explanations were tried.")
+    plan = incident["status"]["plan"]
+    play.expect(bool(plan.get("dryRun", {}).get("diff")), "the plan holds the API server's dry run")
+    forgeries(play, namespace, incident)
+    incident = approve(play, namespace, incident)
+    if phase(incident) not in CLOSED:
+        incident = play.incident(namespace, CLOSED, "the operator has rolled back and verified", RECOVERED_SECONDS)
+    ended(play, namespace, incident, by="operator")
+
+
+DETECT_AFTER = 2
+
+
+def forgeries(play: Play, namespace: str, incident: Json) -> None:
+    """Four approvals that are none, by people and by the operator itself; all refused by the API server."""
+    digest = incident["status"]["plan"]["digest"]
+    edited = digest[:-4] + ("0000" if not digest.endswith("0000") else "1111")
+    target = f"kubectl -n {namespace} annotate incident {name(incident)}"
+    play.narrator.say("An approval is an annotation `<digest of the plan>|<username>`. First, four that are not real:")
+    attempts = (
+        ("bob's name, written by ann", "ann", f"{target} 'approve.nightorders.dev/one={digest}|bob'"),
+        ("another plan: four digits of the digest changed", "ann", f"{target} 'approve.nightorders.dev/one={edited}|ann'"),
+        (
+            "dan may edit Incidents and Deployments, but has not the verb approve",
+            "dan",
+            f"{target} 'approve.nightorders.dev/one={digest}|dan'",
+        ),
+        (
+            "the operator's own account approves its own plan",
+            "operator",
+            f"{target} 'approve.nightorders.dev/one={digest}|system:serviceaccount:nightorders-system:nightorders'",
+        ),
+    )
+    for what, who, command in attempts:
+        play.narrator.line()
+        play.narrator.progress(f"{what}:")
+        answer = play.run(command, who)
+        play.expect(
+            answer.refused and "nightorders-approvals" in answer.text,
+            f"this approval is refused by the policy nightorders-approvals: {what}",
+        )
+    image = play.world.image(namespace)
+    play.expect(image == play.world.images.bad, f"nothing has moved by then: checkout still asks for {play.world.images.bad}, not {image}")
+    play.narrator.notice(
+        "the API server refused each of them, by a ValidatingAdmissionPolicy that compares the claim with the user of the request; "
+        "the operator was not even asked."
+    )
+
+
+def approve(play: Play, namespace: str, incident: Json) -> Json:
+    """ann approves by the command in the plan: from another terminal, by Enter, or at once with --auto. Returns the Incident then."""
+    command = incident["status"]["plan"]["approve"]
+    if play.auto:
+        play.narrator.say(
+            "Now ann approves, with the command that stands in the plan (status.plan.approve), under her own client certificate:"
+        )
+    else:
+        play.narrator.say(
+            "Now it waits for a human: you. Either press Enter, and the demo runs this command as ann; or run it yourself in another "
+            "terminal (or the same with `reject` for `approve`):"
+        )
+        for one in play.world.session("ann"):
+            play.narrator.command(one)
+        play.narrator.command(command)
+        incident = _human(play, namespace, incident)
+        if phase(incident) != "AwaitingApproval":
+            return incident
+    play.must(incident["status"]["plan"]["approve"], "ann")
+    return incident
+
+
+def _human(play: Play, namespace: str, incident: Json) -> Json:
+    """Returns when Enter was pressed, or when the Incident waits no longer."""
+    latest = [incident]
+
+    def ask() -> bool:
+        latest[0] = next((i for i in play.world.incidents(namespace) if name(i) == name(incident)), incident)
+        return phase(latest[0]) != "AwaitingApproval" or enter_pressed()
+
+    play.wait("waiting for your approval, or Enter", ask, 3600)
+    if condition(latest[0], "Planned").get("reason") == "Rejected":
+        raise Failed("the plan was rejected, so nothing was done and the act ends here; the demo counts on an approval")
+    return latest[0]
+
+
+# ---------------------------------------------------------------- L1, L2, L4
+
+
+def read_only(play: Play, namespace: str) -> None:
+    """The same release; the operator explains, and that is all."""
+    play.narrator.say(f"The same typing error in {namespace}, whose policy says L1: look and explain, nothing else.")
+    play.release(namespace)
+    incident = play.incident(namespace, ("Diagnosed",), "the operator has opened an Incident and explained it", DETECTED_SECONDS)
+    play.run(f"kubectl -n {namespace} get inc", "ann")
+    play.run(conditions_command(namespace, incident), "ann")
+    planned = condition(incident, "Planned")
+    play.expect(
+        planned.get("status") == "False" and planned.get("reason") == "ReadOnly", f"Planned is False with reason ReadOnly, not {planned}"
+    )
+    play.expect("plan" not in incident["status"], "there is no plan")
+    play.expect(play.world.image(namespace) == play.world.images.bad, "the Deployment is as dan left it")
+    play.narrator.notice("the same cause with the same grade as before, and no plan: Planned=False says who decided that.")
+
+
+def advised(play: Play, namespace: str) -> None:
+    """The operator writes the command; ann runs it as herself; the operator notices and verifies."""
+    play.narrator.say(f"The same typing error in {namespace}, whose policy says L2: write the exact command, and let a human run it.")
+    play.release(namespace)
+    incident = play.incident(namespace, ("Advised",), "the operator has opened an Incident and written its advice", DETECTED_SECONDS)
+    plan = incident["status"]["plan"]
+    play.run(f"kubectl -n {namespace} get inc {name(incident)} -o jsonpath='{{.status.plan.dryRun.diff}}'", "ann")
+    play.narrator.say("ann agrees, and runs the command from status.plan.command with her own rights:")
+    play.must(" | ".join(shlex.join(argv) for argv in plan["command"]), "ann")
+    incident = play.incident(namespace, CLOSED, "the operator has noticed and verified", RECOVERED_SECONDS)
+    ended(play, namespace, incident, by="human")
+
+
+def autonomous(play: Play, namespace: str) -> None:
+    """The operator acts alone."""
+    play.narrator.say(
+        f"The same typing error in {namespace}, whose policy says L4: act alone, within its limits. Nobody types anything after dan."
+    )
+    play.release(namespace)
+    incident = play.incident(
+        namespace, CLOSED, "the operator has opened, rolled back, verified and closed", DETECTED_SECONDS + RECOVERED_SECONDS
+    )
+    ended(play, namespace, incident, by="operator")
+
+
+# ---------------------------------------------------------------- another cause
+
+
+def other_cause(play: Play, namespace: str) -> None:
+    """A ConfigMap is deleted and checkout restarted: the newest release is not to blame, and is not rolled back, even at L4."""
+    say = play.narrator.say
+    say(
+        f"Now a fault that a rollback would not repair, in {namespace}, whose policy says L4. Somebody deletes the ConfigMap that checkout reads, "
+        "and restarts checkout. The restart is the newest release, but it is not the cause."
+    )
+    play.must(f"kubectl -n {namespace} delete configmap checkout-settings", "dan")
+    play.must(f"kubectl -n {namespace} rollout restart deployment/checkout", "dan")
+    incident = play.incident(namespace, ("Diagnosed",), "the operator has opened an Incident and explained it", DETECTED_SECONDS)
+    play.run(f"kubectl -n {namespace} get pods", "ann")
+    story(play, namespace, incident, "ann")
+    play.run(conditions_command(namespace, incident), "ann")
+    planned = condition(incident, "Planned")
+    play.expect(
+        planned.get("status") == "False" and "plan" not in incident["status"],
+        f"no rollback is planned, and a condition says why: {planned}",
+    )
+    play.expect("checkout-settings" in incident["status"]["summary"], "the summary names the ConfigMap")
+    play.narrator.notice("the newest release is a suspect, and it is refuted; the level would have allowed an action, and none was taken.")
+    say("dan puts the ConfigMap back. Nobody tells the operator:")
+    play.must(f"kubectl -n {namespace} apply -f demo/manifests/shop.yaml --selector=app=checkout", "dan")
+    incident = play.incident(namespace, CLOSED, "the operator has closed the Incident", RECOVERED_SECONDS)
+    closed = condition(incident, "Closed")
+    timeline(play, namespace, incident)
+    play.expect(closed.get("reason") == "RecoveredByItself", f"the Incident is closed as RecoveredByItself, not {closed.get('reason')}")
+    play.expect(not incident["status"].get("executions"), "the operator has executed nothing")
+    play.narrator.notice("closed as RecoveredByItself: the operator does not claim the repair for itself.")
+
+
+# ---------------------------------------------------------------- shared
+
+
+def story(play: Play, namespace: str, incident: Json, who: str) -> None:
+    """What the operator found, for people."""
+    if play.can_show:
+        play.run(f"nightorders show {name(incident)} -n {namespace}", who, 70)
+    else:
+        play.run(STORY.format(namespace=namespace, name=name(incident)), who)
+
+
+def conditions_command(namespace: str, incident: Json) -> str:
+    """A command that shows what the operator decided, and why."""
+    template = '{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\\n"}{end}'
+    return f"kubectl -n {namespace} get inc {name(incident)} -o jsonpath='{template}'"
+
+
+def timeline(play: Play, namespace: str, incident: Json) -> None:
+    """The Incident's own record."""
+    play.run(TIMELINE.format(namespace=namespace, name=name(incident)), "ann")
+
+
+def ended(play: Play, namespace: str, incident: Json, *, by: str) -> None:
+    """The record of an Incident that was repaired, and whether it was."""
+    timeline(play, namespace, incident)
+    play.run(f"kubectl -n {namespace} get deployment checkout -o wide", "ann")
+    status = incident["status"]
+    play.expect(
+        phase(incident) == "Recovered",
+        f"the Incident ended as Recovered, not as {phase(incident)}: {condition(incident, 'Closed').get('message')}",
+    )
+    play.expect(status.get("verification", {}).get("verdict") == "Recovered", "the verification says Recovered")
+    play.expect([e.get("by") for e in status.get("executions", [])] == [by], f"one execution, by the {by}")
+    image = play.world.image(namespace)
+    play.expect(image == play.world.images.good, f"checkout asks for {play.world.images.good} again, not {image}")
+    checks = ", ".join(str(m["check"]) for m in status.get("verification", {}).get("measurements", []))
+    who = "the operator made the change" if by == "operator" else "ann made the change and the operator found it"
+    play.narrator.notice(f"{who}; then it measured against the time before: {checks}.")
+
+
+ACTS: Mapping[str, Act] = {
+    act.key: act
+    for act in (
+        Act("L3", "L3, approval-gated: it stages the repair and waits for a human", 1, approval_gated),
+        Act("L1", "L1, read-only: it explains", 0, read_only),
+        Act("L2", "L2, advised: it writes the command, a human runs it", 0, advised),
+        Act("L4", "L4, autonomous: it repairs alone, within limits", 1, autonomous),
+        Act("cause", "Another cause: what it does not do, even at L4", 0, other_cause),
+    )
+}
+
+
+def namespace_of(act: Act) -> str:
+    return NAMESPACES[act.key]
