@@ -244,6 +244,15 @@ def test_only_dependents_that_newly_fail_are_worse(failing: list[str] | None, be
     assert v.dependents_check(failing, before, NOW).verdict == verdict
 
 
+def test_a_list_of_dependents_that_did_not_fit_is_no_proof_that_one_is_new() -> None:
+    """A baseline keeps 256 characters; names beyond them must not look like damage that our action did."""
+    many = [f"Deployment/a-service-with-a-long-name-{n:02}" for n in range(20)]
+    baseline = v.dependents_check(many, (), NOW).value.split(", ")
+    assert v.dependents_check(many, baseline, NOW).verdict == "NoData"
+    assert v.dependents_check(many[:3], baseline, NOW).verdict == "Pass"
+    assert v.dependents_check([], baseline, NOW).verdict == "Pass"
+
+
 @pytest.mark.parametrize(("holds", "verdict"), [(True, "Fail"), (False, "Pass"), (None, "NoData")])
 def test_the_symptom_that_nobody_can_see_is_not_gone(holds: bool | None, verdict: str) -> None:
     assert v.symptom_check(holds, NOW).verdict == verdict
