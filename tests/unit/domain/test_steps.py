@@ -488,6 +488,36 @@ def test_a_deleted_target_ends_the_execution(state: str, result: str, target: An
     assert step.execution.result == result
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": Stop(unknown="ConfigMap/nightorders-stop in shop: failed: time-out")},
+        {"unknown": ("policies: time-out",)},
+        {"forward": None, "patch_problem": "ReplicaSet/checkout-6 cannot be read (failed: 500)", "patch_unread": True},
+    ],
+)
+@pytest.mark.parametrize(
+    ("waited", "result"), [(MINUTE, None), (2 * MINUTE - SECOND, None), (2 * MINUTE, "NotApplied"), (HOUR, "NotApplied")]
+)
+def test_what_cannot_be_told_right_now_is_asked_again_for_a_while_and_nothing_is_done(fields: Any, waited: Any, result: str | None) -> None:
+    """A request that failed between approval and effect neither acts nor throws the approval away."""
+    reserved = execution("Reserved", plan(L4), reserved_at=NOW - waited)
+    step = next_step(in_execution(status=running_status(executions=(reserved,)), **fields), NOW)
+    if result is None:
+        assert isinstance(step, Idle)
+    else:
+        assert isinstance(step, Settle)
+        assert step.execution.result == result
+
+
+@pytest.mark.parametrize(("waited", "given_up"), [(timedelta(0), False), (10 * MINUTE - SECOND, False), (10 * MINUTE, True)])
+def test_an_undo_is_not_given_up_for_one_read_that_failed(waited: timedelta, given_up: bool) -> None:
+    undoing = execution("Undoing", plan(L4), undo_started_at=NOW - waited)
+    s = in_execution("Undoing", status=running_status("Undoing", executions=(undoing,)), backward=None, patch_unread=True)
+    step = next_step(replace(s, patch_problem="ReplicaSet/checkout-7 cannot be read (failed: 503)"), NOW)
+    assert isinstance(step, Settle if given_up else Idle)
+
+
 # ---------------------------------------------------------------- verifying
 
 
