@@ -11,9 +11,13 @@ PASSES = Counter("nightorders_passes", "Reconcile passes by the step they took."
 PASS_SECONDS = Histogram("nightorders_pass_seconds", "Duration of a reconcile pass.", registry=REGISTRY)
 FAILURES = Counter("nightorders_failures", "Passes that a port error ended.", ["kind"], registry=REGISTRY)
 EXECUTIONS = Counter("nightorders_executions", "Executions that ended, by result.", ["action", "result"], registry=REGISTRY)
-MUTATIONS = Counter("nightorders_mutations", "Requests that changed something outside our own kinds.", ["action", "kind"], registry=REGISTRY)
+MUTATIONS = Counter(
+    "nightorders_mutations", "Requests that changed something outside our own kinds.", ["action", "kind"], registry=REGISTRY
+)
 ESCALATIONS = Counter("nightorders_escalations", "Incidents handed to a human after acting.", registry=REGISTRY)
-GUARD_PROVEN = Gauge("nightorders_approval_guard_proven", "1 while the admission policies that guard approvals are proven; alert on 0.", registry=REGISTRY)
+GUARD_PROVEN = Gauge(
+    "nightorders_approval_guard_proven", "1 while the admission policies that guard approvals are proven; alert on 0.", registry=REGISTRY
+)
 SCHEMAS_CURRENT = Gauge("nightorders_schemas_current", "1 while the cluster's CRDs are the ones this version ships.", registry=REGISTRY)
 LEADER = Gauge("nightorders_leader", "1 in the process that acts.", registry=REGISTRY)
 WATCH_HEALTHY = Gauge("nightorders_watch_healthy", "1 while the watch of a kind is alive.", ["kind"], registry=REGISTRY)

@@ -16,7 +16,7 @@ GOOD, BAD = "registry.example/checkout:2.4.0", "registry.example/checkout:2.4.O"
 CLOSED = {"Recovered", "Undone", "Escalated", "Dismissed"}
 
 
-def until(ask: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(ask: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """The first true answer of `ask`; AssertionError naming `what` after that many seconds."""
     end = time.monotonic() + seconds
     while True:
@@ -115,7 +115,7 @@ class Scene:
         """All Incidents of the namespace."""
         return json.loads(self.kubectl("get", "incidents", "-o", "json"))["items"]
 
-    def incident(self, phase: str | set[str], seconds: float = 60) -> Json:
+    def incident(self, phase: str | set[str], seconds: float = 120) -> Json:
         """The one Incident, once it is in that phase."""
         wanted = {phase} if isinstance(phase, str) else phase
 
@@ -131,6 +131,22 @@ class Scene:
         """What the Incidents say, for the message of a failed test."""
         return "\n".join(json.dumps({**i.get("status", {}), "evidence": "…"}, indent=1)[:12000] for i in self.incidents())
 
+    def one(self) -> Json:
+        """The one Incident, whatever its phase."""
+        (found,) = self.incidents()
+        return found
+
+    def until_condition(self, kind: str, reason: str, seconds: float = 120) -> Json:
+        """The one Incident, once its condition has that reason."""
+
+        def ask() -> Json | None:
+            return next((i for i in self.incidents() if condition(i, kind).get("reason") == reason), None)
+
+        try:
+            return until(ask, f"{kind} with reason {reason}", seconds)
+        except AssertionError as missing:
+            raise AssertionError(f"{missing}\n{self.story()}") from None
+
     def approve(self, incident: Json, who: Path, user: str, *, key: str = "", digest: str = "", check: bool = True) -> str:
         """The approval as the README tells people to give it."""
         digest = digest or incident["status"]["plan"]["digest"]
@@ -144,7 +160,7 @@ def condition(incident: Json, kind: str) -> Json:
 
 
 def mutations(cluster: Cluster, user: str, namespace: str = "") -> list[Json]:
-    """Committed or attempted writes of that user outside our own kinds, Events, Leases and reviews, from the audit log; dry runs left out."""
+    """Writes of that user outside our own kinds, Events, Leases and reviews, refused ones too, from the audit log; no dry runs."""
     assert cluster.audit_log is not None, "only a local cluster has an audit log"
     found = []
     for row in cluster.audit_log.read_text().splitlines():

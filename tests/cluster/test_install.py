@@ -76,7 +76,7 @@ def test_install_prints_the_roles_and_uninstall_leaves_nothing(second: Cluster) 
     assert removed.returncode == 0, removed.stderr
     left = {row for row in everything(second) - before if "nightorders" in row or "Incident" in row}
     assert left == set()
-    assert {r for r in before - everything(second)} == set(), "nothing of somebody else's was removed"
+    assert before - everything(second) == set(), "nothing of somebody else's was removed"
 
 
 def test_uninstall_refuses_while_an_execution_runs(second: Cluster) -> None:

@@ -70,5 +70,3 @@ def settings() -> kopf.OperatorSettings:
 async def watch_own_kinds(made: kopf.OperatorRegistry, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Runs kopf inside our own event loop until `stop` is set."""
     await kopf.operator(registry=made, settings=settings(), clusterwide=True, standalone=True, stop_flag=stop, ready_flag=ready)
-
-

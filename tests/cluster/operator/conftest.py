@@ -41,11 +41,10 @@ def operator(_shared_operator: OperatorProcess) -> OperatorProcess:
 
 
 @pytest.fixture
-def no_operator(_shared_operator: OperatorProcess) -> Iterator[None]:
+def no_operator(_shared_operator: OperatorProcess) -> None:
     """The shared operator is down: the test starts its own."""
     if _shared_operator.process is not None and _shared_operator.process.poll() is None:
         _shared_operator.kill()
-    yield
 
 
 @pytest.fixture
