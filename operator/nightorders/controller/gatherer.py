@@ -190,7 +190,7 @@ class Gatherer:
         source = await self._ports.reader.get(change if forward else inverse)
         patch = (action.forward if forward else action.backward)(plan, s.target, source)
         if isinstance(patch, Unavailable):
-            return replace(s, patch_problem=patch.because)
+            return replace(s, patch_problem=patch.because, patch_unread=isinstance(source, NotLooked))
         return replace(s, forward=patch) if forward else replace(s, backward=patch)
 
     async def measure(self, incident: Incident, plan: Plan, target: KubeObject, snapshot: Snapshot) -> tuple[Measurement, ...]:

@@ -37,7 +37,8 @@ class Situation:
 
     `samples` are the measurements of this pass: a baseline before acting, else a round of the verification.
     `forward` and `backward` are the merge patches (without metadata) of the running execution; empty if their source cannot be
-    read any more, and then `patch_problem` says why. `unknown` lists what could not be read: each entry lowers to L1.
+    read any more, and then `patch_problem` says why (`patch_unread`: the read failed, it may be there). `unknown` lists what could
+    not be read: each entry lowers to L1.
     """
 
     operator: Operator
@@ -59,4 +60,5 @@ class Situation:
     forward: Mapping[str, Any] | None = None
     backward: Mapping[str, Any] | None = None
     patch_problem: str = ""
+    patch_unread: bool = False
     caps: tuple[Speaker, ...] = ()

@@ -30,6 +30,8 @@ LOOK_AGAIN = timedelta(seconds=15)
 IDLE = timedelta(seconds=60)
 HEALTHY_FOR = timedelta(seconds=10)
 ATTEMPTS = 2
+ASK_AGAIN_FOR = timedelta(minutes=2)  # what cannot be told right now, before the effect: nothing happens meanwhile
+UNDO_AGAIN_FOR = timedelta(minutes=10)
 
 FINDING_REASON = {
     Finding.FAULT: Reason.ORIGIN_SHOWN,
@@ -549,6 +551,8 @@ def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest
         record = Record(s.incident, now).condition("Executed", "True", Reason.APPLIED, message)
         sent = e.model_copy(update={"state": "Applied", "applied_at": now})
         return settle(s, sent, "Superseded", message, Reason.SUPERSEDED, now, record)
+    if (why := _cannot_tell(s)) and now - e.reserved_at < ASK_AGAIN_FOR:
+        return Idle(f"cannot tell whether {e.id} may go on: {why}", SOON)
     if (lost := _last_look(s, e, plan, target, now)) is not None:
         return settle(s, e, "NotApplied", lost.message, lost.reason, now)
     if digest != e.before:
@@ -557,6 +561,10 @@ def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest
     if s.forward is None:
         return settle(s, e, "NotApplied", f"the plan cannot be carried out any more: {s.patch_problem}", Reason.NOT_APPLIED, now)
     return Apply(e, target, s.forward)
+
+
+def _cannot_tell(s: Situation) -> str:
+    return s.stop.unknown or "; ".join(s.unknown) or (s.patch_problem if s.patch_unread else "")
 
 
 def _last_look(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: datetime) -> Verdict | None:
@@ -657,6 +665,8 @@ def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: d
         return settle(
             s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now
         )
+    if s.backward is None and s.patch_unread and now - (e.undo_started_at or now) < UNDO_AGAIN_FOR:
+        return Idle(f"cannot read what to put back: {s.patch_problem}", SOON)
     if s.backward is None:
         return settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
     return Undo(e, target, s.backward)

@@ -20,6 +20,7 @@ from nightorders.domain.situation import Proof, Situation
 from nightorders.domain.snapshot import Absent, NotLooked
 from nightorders.domain.steps import Apply, Idle, ReleaseFinalizer, Reserve, Save, Settle, Stage, Undo, next_step
 from tests.unit.domain.make import (
+    HOUR,
     MINUTE,
     NOW,
     OPERATOR,
