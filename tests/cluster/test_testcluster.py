@@ -80,6 +80,16 @@ def pods(local: LocalCluster, namespace: str) -> list[Object]:
     return found
 
 
+def roll_out(local: LocalCluster, namespace: str) -> None:
+    """Wait until the Deployment is rolled out; shows what there is when it is not."""
+    where = f"--namespace={namespace}"
+    result = local.kubectl("rollout", "status", "deployment/web", where, "--timeout=60s", check=False, timeout=90)
+    if result.returncode:
+        shown = [local.kubectl("get", *what, where).stdout for what in (("pods", "-o", "wide"), ("replicasets",), ("events",))]
+        nodes = local.kubectl("describe", "nodes").stdout
+        pytest.fail("\n".join([result.stdout, result.stderr, *shown, nodes]))
+
+
 def container_status(pod: Object) -> Object:
     statuses: list[Object] = pod["status"].get("containerStatuses") or [{}]
     return statuses[0]
@@ -101,7 +111,7 @@ def messages(local: LocalCluster, namespace: str, reason: str) -> list[str]:
 
 def test_a_deployment_becomes_available(local: LocalCluster, namespace: str) -> None:
     local.apply(deployment(namespace, "registry.example/web:1", replicas=3))
-    local.kubectl("rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=20s")
+    roll_out(local, namespace)
 
     found = pods(local, namespace)
     assert len(found) == 3
@@ -112,7 +122,7 @@ def test_a_deployment_becomes_available(local: LocalCluster, namespace: str) -> 
 def test_a_missing_image_keeps_new_pods_from_starting_while_old_ones_serve(local: LocalCluster, namespace: str) -> None:
     good, bad = "registry.example/web:1.0", "registry.example/web:1.O"
     local.apply(*behaviour.image_missing(namespace, bad), deployment(namespace, good, replicas=3))
-    local.kubectl("rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=20s")
+    roll_out(local, namespace)
     local.kubectl("set", "image", "deployment/web", f"web={bad}", f"--namespace={namespace}")
 
     def backing_off() -> Object | None:
@@ -131,7 +141,7 @@ def test_a_missing_image_keeps_new_pods_from_starting_while_old_ones_serve(local
     local.kubectl("rollout", "restart", "deployment/web", f"--namespace={namespace}")
     until(backing_off, "ImagePullBackOff after a restart")
     local.kubectl("set", "image", "deployment/web", f"web={good}", f"--namespace={namespace}")
-    local.kubectl("rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=20s")
+    roll_out(local, namespace)
 
 
 def test_a_program_that_ends_crash_loops(local: LocalCluster, namespace: str) -> None:
@@ -206,7 +216,7 @@ def config_map(namespace: str, **data: str) -> Object:
 def test_a_missing_config_map_holds_up_new_pods_until_it_is_there(local: LocalCluster, namespace: str) -> None:
     variable = {"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "mode"}}}
     local.apply(config_map(namespace, mode="a"), deployment(namespace, "registry.example/web:1", env=[variable]))
-    local.kubectl("rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=20s")
+    roll_out(local, namespace)
     local.kubectl("delete", "configmap", "settings", f"--namespace={namespace}")
     assert [is_ready(pod) for pod in pods(local, namespace)] == [True]  # what runs is not touched
     local.kubectl("rollout", "restart", "deployment/web", f"--namespace={namespace}")
@@ -225,7 +235,7 @@ def test_a_missing_config_map_holds_up_new_pods_until_it_is_there(local: LocalCl
     local.apply(config_map(namespace, other="a"))
     until(refused(f"couldn't find key mode in ConfigMap {namespace}/settings"), "the key to be missing")
     local.apply(config_map(namespace, mode="b"))
-    local.kubectl("rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=20s")
+    roll_out(local, namespace)
 
 
 def test_a_volume_of_a_missing_secret_holds_up_the_pod(local: LocalCluster, namespace: str) -> None:
@@ -303,7 +313,7 @@ def test_the_api_server_can_be_restarted(local: LocalCluster, namespace: str) ->
     assert after.alive()
     # Controllers and simulated nodes come back by themselves.
     local.apply(deployment(namespace, "registry.example/web:1"))
-    local.kubectl("rollout", "status", "deployment/web", f"--namespace={namespace}", "--timeout=60s", timeout=70)
+    roll_out(local, namespace)
 
 
 def test_a_taken_name_is_refused(local: LocalCluster) -> None:

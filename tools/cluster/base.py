@@ -64,9 +64,18 @@ class KubectlCluster:
             self._apply(definitions)
             names = [f"crd/{found['metadata']['name']}" for found in definitions]
             self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
-        rest = objects[len(definitions) :]
+        simulation = [found for found in objects if _rank(found) in (1, 2)]
+        rest = objects[len(definitions) + len(simulation) :]
+        if any(_rank(found) == 2 for found in simulation):
+            self._apply(simulation)
+            self._simulation_changed()
+        else:
+            rest = simulation + rest
         if rest:
             self._apply(rest)
+
+    def _simulation_changed(self) -> None:
+        """Called after the simulator's objects were applied, before anything they are for."""
 
     def _apply(self, objects: list[dict[str, Any]]) -> None:
         document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})

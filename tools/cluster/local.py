@@ -6,12 +6,14 @@ kwok plays the kubelets, so pods go through their lives without anything being r
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tools.cluster import build, kubeconfig, stages, supervision
 from tools.cluster.base import KubectlCluster
@@ -30,6 +32,9 @@ _SERVICE_IP = "10.96.0.1"  # the first of it: the API server's own Service
 _POD_NETWORK = "10.244.0.0/16"
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+_NUDGE_SECONDS = 0.5
+_NUDGE_PAUSE_SECONDS = 0.05
+_STAGES = "/apis/kwok.x-k8s.io/v1alpha1/stages"
 # Less memory for a little more collection: 245 MiB in place of 298 for the API server.
 _GO_ENVIRONMENT = {"GOGC": "50"}
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -109,19 +114,28 @@ class LocalCluster(KubectlCluster):
     def start_apiserver(self) -> None:
         """Start the API server after `stop_apiserver`; ready when this returns."""
         self.start_program("kube-apiserver")
-        _Start(self.directory, self.state, self._supervised, lambda _: None).wait_ready("/readyz")
 
     def stop_program(self, name: str) -> None:
         """Kill one program of the cluster, a key of PROGRAMS, without any chance to say goodbye."""
         self._supervised.stop_process(name)
 
     def start_program(self, name: str) -> None:
-        """Start a program after `stop_program`, as it was. Does not wait until it is ready."""
+        """Start a program after `stop_program`, as it was. Only kwok and the API server are waited for."""
+        starting = _Start(self.directory, self.state, self._supervised, lambda _: None)
+        if name == "kwok":
+            starting.start_simulator()
+            starting.wait_simulating()
+            return
         _spawn(self._supervised, name, self.directory, self.state)
+        if name == "kube-apiserver":
+            starting.wait_ready("/readyz")
 
     def stop(self) -> None:
         """See `Cluster.stop`: some 0.1 s, nothing is left behind."""
         self._supervised.shutdown()
+
+    def _simulation_changed(self) -> None:
+        _nudge(self.api())
 
     def _endpoint(self) -> kubeconfig.Endpoint:
         return kubeconfig.Endpoint.of(self.state.server, (self.directory / "pki" / "ca.crt").read_bytes())
@@ -196,12 +210,19 @@ class _Start:
         self.supervised = supervised
         self.progress = progress
         self._begin = time.monotonic()
+        self._nudged = self._begin
+        self._kwok_log = directory / "log" / "kwok.log"
+        self._kwok_log_begin = 0
+
+    @functools.cached_property
+    def api(self) -> Api:
+        """The API server as administrator; not before its certificate is there."""
+        return _api(self.directory, self.state.server, "admin")
 
     def run(self) -> None:
         directory, state = self.directory, self.state
         self._spawn("etcd")  # boots while the certificates are made
         _write_identities(directory, state)
-        self.api = _api(directory, state.server, "admin")
         self._spawn("kube-apiserver")
         self.wait_ready("/livez/ping")
         # The administrator needs no RBAC, whose default roles are still being written.
@@ -220,10 +241,9 @@ class _Start:
 
     def wait_ready(self, path: str) -> None:
         """Wait until the API server answers that path with 200."""
-        api = _api(self.directory, self.state.server, "admin")
 
         def ready() -> bool:
-            api.get(path)
+            self.api.get(path)
             return True
 
         self._until(ready, f"the API server does not answer {path}", "kube-apiserver")
@@ -239,8 +259,29 @@ class _Start:
             # New resources answer 404 and then 429 for some 100 ms.
             self._until(lambda: self._served(resource), f"{resource} are not served", "kube-apiserver")  # noqa: B023
         for stage in stages.defaults(json.loads((programs / build.STAGES).read_text())):
-            self.api.post("/apis/kwok.x-k8s.io/v1alpha1/stages", stage)
+            self.api.post(_STAGES, stage)
+        self.start_simulator()
+
+    def start_simulator(self) -> None:
+        """Start kwok. It simulates only after `wait_simulating`."""
+        self._kwok_log_begin = self._kwok_log.stat().st_size if self._kwok_log.exists() else 0
         self._spawn("kwok")
+        self._nudged = time.monotonic()
+
+    def wait_simulating(self) -> None:
+        """Wait until kwok simulates nodes and pods; see `_nudge` for why that takes more than patience."""
+        self._until(self._simulating, "kwok does not simulate", "kwok")
+        _nudge(self.api)
+
+    def _simulating(self) -> bool:
+        log = self._kwok_log.read_bytes()[self._kwok_log_begin :].decode(errors="replace")
+        started = [line for line in log.splitlines() if '"Start stage controller"' in line]
+        if all(any(f'"Kind":"{kind}"' in line for line in started) for kind in ("Node", "Pod")):
+            return True
+        if time.monotonic() > self._nudged + _NUDGE_SECONDS:
+            _nudge(self.api)
+            self._nudged = time.monotonic()
+        return False
 
     def _served(self, resource: str) -> bool:
         self.api.get(f"/apis/kwok.x-k8s.io/v1alpha1/{resource}")
@@ -256,8 +297,9 @@ class _Start:
         def settled() -> bool:
             self.api.get("/api/v1/namespaces/default/serviceaccounts/default")
             nodes = self.api.get("/api/v1/nodes")["items"]
-            return len(nodes) >= self.state.nodes and not any(node["spec"].get("taints") for node in nodes)
+            return len(nodes) >= self.state.nodes and all(_takes_pods(node) for node in nodes)
 
+        self.wait_simulating()
         self._until(settled, "the nodes do not become ready", "kwok", "kube-controller-manager", "kube-scheduler")
 
     def _until(self, holds: Callable[[], bool], otherwise: str, *needed: str) -> None:
@@ -275,6 +317,28 @@ class _Start:
             time.sleep(_POLL_SECONDS)
         logs = "".join(f"\n{name}: {supervision.log_tail(self.directory, name, 4)}" for name in needed)
         raise ClusterError(f"{otherwise} after {_START_SECONDS:.0f} s{last}{logs}")
+
+
+def _nudge(api: Api) -> None:
+    """Make kwok look at its stages again, by changes to one of them that mean nothing.
+
+    kwok 0.8 keeps the list of stages by the version of what it has seen last, and sees a new version a
+    moment before it has the new stage in its store. A list that is made in that moment is kept although
+    the stage is not in it, until the version changes again: at a start under load kwok then simulates
+    nothing at all, and later a stage that was applied is ignored. After two changes with a pause between
+    them the list has what was there before the first.
+    """
+    for number in range(2):
+        change = {"metadata": {"annotations": {"testcluster.nightorders.dev/nudge": f"{time.time()}-{number}"}}}
+        api.request("PATCH", f"{_STAGES}/{stages.POD_READY}", change, "application/merge-patch+json")
+        time.sleep(_NUDGE_PAUSE_SECONDS)
+
+
+def _takes_pods(node: dict[str, Any]) -> bool:
+    """Whether a node is ready and untainted: new nodes are for a moment neither tainted nor ready."""
+    conditions = node["status"].get("conditions") or []
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return ready and not node["spec"].get("taints")
 
 
 def _api(directory: Path, server: str, identity: str) -> Api:

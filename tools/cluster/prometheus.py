@@ -99,6 +99,8 @@ class Prometheus:
             try:
                 with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2):
                     return
+            except urllib.error.HTTPError as problem:
+                problem.close()  # it answers, and is not ready
             except OSError:
                 supervised.check_running("prometheus")
             time.sleep(_POLL_SECONDS)
@@ -121,7 +123,8 @@ class Prometheus:
             with urllib.request.urlopen(f"{self.url}/api/v1/query?{parameters}", timeout=10) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as problem:
-            raise ClusterError(f"{expression}: {problem.read().decode(errors='replace')}") from problem
+            with problem:
+                raise ClusterError(f"{expression}: {problem.read().decode(errors='replace')}") from problem
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
 

@@ -18,6 +18,8 @@ NODE_ANNOTATION = "kwok.x-k8s.io/node"
 REFERENCES_PRESENT = "testcluster.nightorders.dev/ReferencesPresent"
 # Certificate of the API server, published into every namespace by the control plane itself.
 ROOT_CA_CONFIGMAP = "kube-root-ca.crt"
+# The stage by which an ordinary pod becomes ready; kwok's own has the same name.
+POD_READY = "pod-ready"
 
 # jq: whether a pod has ConfigMap or Secret references that must exist before it starts. The same as
 # `tools.cluster.references.references`, in the language of selectors.
@@ -72,7 +74,7 @@ def defaults(shipped: list[Object]) -> list[Object]:
 
     Ours waits for ConfigMaps and Secrets, and leaves alone what a pod already has (its IP, its restarts).
     """
-    return [_pod_ready() if stage["metadata"]["name"] == "pod-ready" else stage for stage in shipped]
+    return [_pod_ready() if stage["metadata"]["name"] == POD_READY else stage for stage in shipped]
 
 
 def _pod_ready() -> Object:
@@ -82,7 +84,7 @@ def _pod_ready() -> Object:
         expression('.status.conditions.[] | select( .type == "Ready" ) | .status', "NotIn", "True"),
         expression(MAY_START, "In", "true"),
     ]
-    return stage("pod-ready", selector, steps=[status_step(status("Running", ready=True))])
+    return stage(POD_READY, selector, steps=[status_step(status("Running", ready=True))])
 
 
 # ---------------------------------------------------------------- parts of stages

@@ -6,6 +6,7 @@ import datetime
 import json
 import queue
 import re
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -344,8 +345,10 @@ def test_the_exporter_shows_what_was_set() -> None:
         metrics.remove("never there", {"a": "b"})
         assert metrics.text() == 'errors{namespace="other"} 1.5\nup_since NaN\n'
         metrics.set_down(True)
-        with pytest.raises(urllib.error.HTTPError):
+        with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://{metrics.address}/metrics")
+        assert refused.value.code == 503
+        refused.value.close()
 
 
 def test_prometheus_scrapes_as_often_as_asked() -> None:
