@@ -5,9 +5,11 @@ Everything here is pure and total: the same snapshot and `now` give the same ans
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..api.meta import NAME_PATTERN
 from ..api.v1alpha1.common import ObjectRef
 from ..api.v1alpha1.ledger import HealthyRevision
 from ..domain.diagnosis import Diagnosis
@@ -105,14 +107,14 @@ def _stuck(workload: Workload, report: WorkloadReport) -> bool:
 
 def _stuck_rollout(scene: Scene, workload: Workload) -> StuckRollout | None:
     report = examine(scene, workload)
-    if not _stuck(workload, report) or not workload.name:
-        return None
+    if not re.fullmatch(NAME_PATTERN, workload.name[:253]) or not _stuck(workload, report):
+        return None  # (an API server never has a Deployment of another name; a dump may)
     current = workload.current
     first = next((f for f in report.findings if f.trouble in TERMINAL and f.revision is current), None)
     progressing = workload.conditions.get("Progressing")
     late = progressing if workload.deadline_exceeded else None
     return StuckRollout(
-        target=ObjectRef(api_version="apps/v1", kind="Deployment", name=workload.name),
+        target=ObjectRef(api_version="apps/v1", kind="Deployment", name=workload.name[:253]),
         uid=workload.obj.uid,
         revision=str(current.number) if current and current.number else "",
         since=(first.onset if first else None) or (late.changed if late else None) or scene.snapshot.at,

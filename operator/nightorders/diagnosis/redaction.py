@@ -2,7 +2,7 @@
 
 Two kinds of rule: a *name* that promises a secret (password=…, "token": …, Authorization: …) and a *shape* that is one (a JWT, a
 cloud key, a private key, long base64). Both err on the side of hiding: a needless "[redacted]" costs a look with kubectl, a leaked
-password costs more. The run time is bounded: lines are cut to 2,000 characters and texts to 1 MiB first, every repetition in the
+password costs more. The run time is bounded: lines are cut to 2,000 characters and texts to 256 KiB first, every repetition in the
 patterns has an upper bound, and none of them nests.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 MARK = "[redacted]"
 LINE_LIMIT = 2000
-TOTAL_LIMIT = 1 << 20
+TOTAL_LIMIT = 1 << 18
 _TAIL = 200
 
 # What a name ends in or contains, with what may follow: DB_PASSWORD, x-api-key, "clientSecret", SECRET_KEY_BASE. What stands before
@@ -42,6 +42,12 @@ def _long_run(match: re.Match[str]) -> str:
     return MARK if _looks_random(run) else run
 
 
+def _after_flag(match: re.Match[str]) -> str:
+    """`--db-password x`, but not `the password x`: what counts is how the word begins that ends in the name."""
+    before = match.string[max(0, match.start() - 40) : match.start()]
+    return match.group(1) + MARK if re.search(r"(?:^|\s)--?[\w-]*$", before) else match.group(0)
+
+
 def _looks_random(run: str) -> bool:
     """A path or a long word has one case and no digit, or many slashes; encoded bytes have more than one class of character."""
     if run.count("/") * 12 > len(run):
@@ -53,8 +59,8 @@ _RULES: tuple[_Rule, ...] = (
     # JSON Web Tokens and similar tokens of several parts (also with the signature cut off).
     (re.compile(r"\beyJ[\w-]{6,1900}(?:\.[\w-]{2,1900}){0,4}"), MARK),
     # Userinfo in URLs: postgres://user:pass@host, https://token@host. The host stays, it is often the point of the message.
-    (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^\s/@:\"']{0,200}:[^\s\"']{1,500}@(?!sha256:)"), _FIRST + "@"),
-    (re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,30}://)" + _DONE + r"[^\s/@\"']{1,500}@"), _FIRST + "@"),
+    (re.compile(r"(://)[^\s/@:\"']{0,200}:[^\s\"']{1,500}@(?!sha256:)"), _FIRST + "@"),
+    (re.compile(r"(://)" + _DONE + r"[^\s/@\"']{1,500}@"), _FIRST + "@"),
     # user:password@tcp(host:3306)/db, as Go's MySQL driver writes it.
     (re.compile(r"[\w.-]{1,64}:[^\s@\"']{1,200}@(?=(?:tcp|unix)\()"), MARK + "@"),
     (re.compile(rf"({_REST}{_IS}){_DONE}[^\r\n]{{1,1999}}", re.IGNORECASE), _FIRST),
@@ -66,7 +72,7 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(rf"({_NAME}{_IS})'{_DONE}[^']{{0,1999}}'?", re.IGNORECASE), _FIRST),
     (re.compile(rf"({_NAME}{_IS}){_DONE}[^\s\"'&][^\s&]{{0,1999}}", re.IGNORECASE), _FIRST),
     # --password x, -token x; curl -u user:pass; mysql -pSecret
-    (re.compile(rf"(--?[\w-]{{0,40}}?{_NAME}\s{{1,4}}){_DONE}[^\s-][^\s]{{0,1999}}", re.IGNORECASE), _FIRST),
+    (re.compile(rf"({_NAME}\s{{1,4}}){_DONE}[^\s-][^\s]{{0,1999}}", re.IGNORECASE), _after_flag),
     (re.compile(rf"((?:^|\s)-u\s{{0,4}}){_DONE}[^\s:]{{1,100}}:[^\s]{{1,300}}"), _FIRST),
     (re.compile(rf"(\bmysql(?:dump|admin)?\b.{{0,200}}?\s-p){_DONE}[^\s]{{1,200}}"), _FIRST),
     # "the password is hunter2", "login code 123456": few digits, so that their digest would give them away (threats.md 23).
@@ -143,6 +149,8 @@ def _without_private_keys(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _line(line: str) -> str:
+    if len(line) < 4:
+        return line
     for pattern, replacement in _RULES:
         line = pattern.sub(replacement, line)
     return line

@@ -25,7 +25,7 @@ from .graph import Graph, build
 from .hypotheses import Candidate, Cap, Mark, rank
 from .origins import origins
 from .origins.crash import dead_dependency
-from .read import count, earliest, listed, span
+from .read import clock, count, earliest, listed
 from .specialists import changes, logs, topology
 from .specialists.logs import LogReport
 from .specialists.workload import WorkloadReport, examine
@@ -185,7 +185,7 @@ def _caps(scene: Scene, workload: Workload) -> Iterator[Cap]:
     if missing:
         yield Cap("B", f"{listed(missing, 4)} objects were not looked at and could refute it")
     if scene.now - scene.snapshot.at > STALE_AFTER:
-        yield Cap("B", f"the snapshot is {span(scene.now - scene.snapshot.at)} old")
+        yield Cap("B", f"the snapshot was taken {clock(scene.snapshot.at)} and is stale")
     if workload.duplicate_numbers:
         yield Cap("C", "two ReplicaSets claim the same revision number, so the order of releases is not known")
 

@@ -16,6 +16,7 @@ from .hypotheses import Candidate
 from .images import PullError
 from .origins.crash import dead_dependency
 from .read import clock, count, sentence
+from .redaction import redact
 from .specialists import changes, logs
 from .views import Scene
 
@@ -29,7 +30,7 @@ def saw_status(case: Case) -> Observation:
     """The Deployment's own numbers and conditions."""
     w = case.workload
     numbers = f"wants {w.desired}, has {w.replicas}, updated {w.updated}, available {w.available}" + ("; paused" if w.paused else "")
-    told = "".join(f"; {n}={c.status} {c.reason}: {c.message}" for n, c in sorted(w.conditions.items()))
+    told = "".join(f"; {n}={c.status} {c.reason}: {redact(c.message)}" for n, c in sorted(w.conditions.items()))
     return seen(case.scene.listing("Deployment"), f"{w.title}: {numbers}{told}")
 
 

@@ -400,11 +400,18 @@ class Scene:
         self.memo: dict[tuple[str, str], Any] = {}
 
     def all(self, kind: str) -> tuple[KubeObject, ...]:
-        """Objects of that kind in the snapshot's namespace (a dump may hold others); cluster-scoped ones have none."""
-        here = ("", self.snapshot.namespace)
-        return tuple(
-            o for o in self.snapshot.all(kind) if isinstance(o.raw, Mapping) and (o.namespace in here or not self.snapshot.namespace)
-        )
+        """Objects of that kind in the snapshot's namespace, by name: the order of a list must not change an answer.
+
+        (A dump may hold other namespaces too; cluster-scoped objects have none.)
+        """
+        if ("all", kind) not in self.memo:
+            here = ("", self.snapshot.namespace)
+            mine = (
+                o for o in self.snapshot.all(kind) if isinstance(o.raw, Mapping) and (o.namespace in here or not self.snapshot.namespace)
+            )
+            self.memo["all", kind] = tuple(sorted(mine, key=lambda o: (o.name, o.uid)))
+        found: tuple[KubeObject, ...] = self.memo["all", kind]
+        return found
 
     def listing(self, kind: str) -> Listing:
         """The listing, or one that says that nobody asked."""
@@ -446,7 +453,7 @@ class Scene:
     def events(self, kind: str, name: str, uid: str) -> list[Event]:
         """Events about that very object, oldest first."""
         found = [*self._events.get(("uid", uid), ()), *self._events.get((kind, name), ())] if uid else self._events.get((kind, name), [])
-        return sorted(found, key=lambda e: (e.first is None, e.first or self.now))
+        return sorted(found, key=lambda e: (e.first is None, e.first or self.now, e.reason, e.message))
 
     def pod_events(self, pod: Pod) -> list[Event]:
         return self.events("Pod", pod.name, pod.uid)

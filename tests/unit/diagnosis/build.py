@@ -162,10 +162,15 @@ def pod(
     started = at(age - timedelta(seconds=min(1, age.total_seconds())))
     statuses = list(states) or [running(c["name"], c["image"], ready=ready, age=age) for c in spec["containers"]]
     conditions = [
-        {"type": "PodScheduled", "status": "False" if scheduled else "True", "reason": "Unschedulable" if scheduled else "", "message": scheduled,
-         "lastTransitionTime": at(age)},
+        {
+            "type": "PodScheduled",
+            "status": "False" if scheduled else "True",
+            "reason": "Unschedulable" if scheduled else "",
+            "message": scheduled,
+            "lastTransitionTime": at(age),
+        },
         {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": at(ready_age if ready_age is not None else age)},
-    ]  # fmt: skip
+    ]
     meta = metadata(f"{owner['metadata']['name']}-{index}", age, owner, labels=dict(owner["spec"]["template"]["metadata"]["labels"]))
     if deleting:
         meta["deletionTimestamp"] = at(timedelta(seconds=10))
@@ -314,8 +319,9 @@ class World:
         ready_age: timedelta | None = None,
         **more: Any,
     ) -> None:
-        self.deployment = deployment(new, updated=failing, available=old_pods, total=old_pods + failing, progressing=progressing,
-                                     progressing_age=released, **more)  # fmt: skip
+        self.deployment = deployment(
+            new, updated=failing, available=old_pods, total=old_pods + failing, progressing=progressing, progressing_age=released, **more
+        )
         self.old = replicaset(self.deployment, 6, old, age=6 * DAY, replicas=old_pods, ready=old_pods)
         self.new = replicaset(self.deployment, 7, new, age=released, replicas=failing)
         self.old_pods = [pod(self.old, i, age=6 * DAY, node=f"n{i % 3}") for i in range(old_pods)]

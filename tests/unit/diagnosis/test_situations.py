@@ -82,7 +82,7 @@ def spelled(d: Diagnosis) -> str:
     return f"{d.top.category} {d.top.object}{how}"
 
 
-# -- images -----------------------------------------------------------------------------------------------------------------------------
+# -- images -------------------------------------------------------------------------------------------------
 
 
 def bad_image(error: str = NOT_FOUND, image: str = BAD, *, reason: str = "ImagePullBackOff", failing: int = 1, **more: object) -> World:
@@ -162,15 +162,43 @@ def bad_node() -> Snapshot:
 
 
 IMAGES = (
-    Situation("wrong tag", lambda: bad_image().snapshot(), of("ImageAccess Deployment/checkout rev 7", "A", "an image that does not exist")),
-    Situation("wrong tag, ErrImagePull", lambda: bad_image(reason="ErrImagePull").snapshot(), of("ImageAccess Deployment/checkout rev 7", "A")),
-    Situation("wrong tag, no event says why", lambda: bad_image("").snapshot(), of("ImageAccess Deployment/checkout rev 7", "B", "cannot be pulled")),
-    Situation("wrong tag, events forbidden", lambda: bad_image().snapshot(unread={"Event": "forbidden"}), of("ImageAccess Deployment/checkout rev 7", "B")),
-    Situation("wrong tag, ConfigMaps forbidden", lambda: bad_image().snapshot(unread={"ConfigMap": "forbidden"}), of("ImageAccess Deployment/checkout rev 7", "B")),
-    Situation("wrong tag, ReplicaSets forbidden", lambda: bad_image().snapshot(unread={"ReplicaSet": "forbidden"}), of("ImageAccess Deployment/checkout", "B")),
-    Situation("wrong tag, ReplicaSets not asked for", lambda: bad_image().snapshot(not_asked=("ReplicaSet",)), of("ImageAccess Deployment/checkout", "B")),
+    Situation(
+        "wrong tag", lambda: bad_image().snapshot(), of("ImageAccess Deployment/checkout rev 7", "A", "an image that does not exist")
+    ),
+    Situation(
+        "wrong tag, ErrImagePull", lambda: bad_image(reason="ErrImagePull").snapshot(), of("ImageAccess Deployment/checkout rev 7", "A")
+    ),
+    Situation(
+        "wrong tag, no event says why",
+        lambda: bad_image("").snapshot(),
+        of("ImageAccess Deployment/checkout rev 7", "B", "cannot be pulled"),
+    ),
+    Situation(
+        "wrong tag, events forbidden",
+        lambda: bad_image().snapshot(unread={"Event": "forbidden"}),
+        of("ImageAccess Deployment/checkout rev 7", "B"),
+    ),
+    Situation(
+        "wrong tag, ConfigMaps forbidden",
+        lambda: bad_image().snapshot(unread={"ConfigMap": "forbidden"}),
+        of("ImageAccess Deployment/checkout rev 7", "B"),
+    ),
+    Situation(
+        "wrong tag, ReplicaSets forbidden",
+        lambda: bad_image().snapshot(unread={"ReplicaSet": "forbidden"}),
+        of("ImageAccess Deployment/checkout", "B"),
+    ),
+    Situation(
+        "wrong tag, ReplicaSets not asked for",
+        lambda: bad_image().snapshot(not_asked=("ReplicaSet",)),
+        of("ImageAccess Deployment/checkout", "B"),
+    ),
     Situation("wrong tag, old snapshot", lambda: bad_image().snapshot(taken=NOW - HOUR), of("ImageAccess Deployment/checkout rev 7", "B")),
-    Situation("invalid name", lambda: bad_image("", "registry.example/Checkout:2", reason="InvalidImageName").snapshot(), of("ImageAccess Deployment/checkout rev 7", "A", "not valid")),
+    Situation(
+        "invalid name",
+        lambda: bad_image("", "registry.example/Checkout:2", reason="InvalidImageName").snapshot(),
+        of("ImageAccess Deployment/checkout rev 7", "A", "not valid"),
+    ),
     Situation(
         "unauthorized",
         lambda: bad_image(pull(BAD, "failed to authorize: 401 Unauthorized")).snapshot(),
@@ -178,12 +206,16 @@ IMAGES = (
     ),
     Situation(
         "Docker Hub's answer to both",
-        lambda: bad_image(pull("acme/x:1", "pull access denied, repository does not exist or may require authorization"), "acme/x:1").snapshot(),
+        lambda: bad_image(
+            pull("acme/x:1", "pull access denied, repository does not exist or may require authorization"), "acme/x:1"
+        ).snapshot(),
         of("ImageAccess Deployment/checkout rev 7", "A", "refuses or does not have"),
     ),
     Situation(
         "unknown registry host",
-        lambda: bad_image(pull("regsitry.example/checkout:1", "dial tcp: lookup regsitry.example: no such host"), "regsitry.example/checkout:1").snapshot(),
+        lambda: bad_image(
+            pull("regsitry.example/checkout:1", "dial tcp: lookup regsitry.example: no such host"), "regsitry.example/checkout:1"
+        ).snapshot(),
         of("ImageAccess Deployment/checkout rev 7", "A", "nobody knows"),
     ),
     Situation("registry times out", registry_down, of("ImageAccess Deployment/checkout rev 7", "C")),
@@ -191,14 +223,22 @@ IMAGES = (
     Situation("restart after a bad release", restarted_after_bad_release, of("ImageAccess Deployment/checkout rev 7", "A")),
     Situation("tag vanished, no release", lambda: image_vanished("not found"), of("ImageAccess Deployment/checkout", "C", "no release")),
     Situation("credentials expired, no release", lambda: image_vanished("401 Unauthorized"), of("ImageAccess Deployment/checkout", "C")),
-    Situation("Recreate, nothing proves the old revision", lambda: recreate(ledger=False), of("ImageAccess Deployment/checkout rev 7", "B", "nothing proves")),
-    Situation("Recreate, the Ledger proves it", lambda: recreate(ledger=True), of("ImageAccess Deployment/checkout rev 7", "A", "recorded healthy")),
+    Situation(
+        "Recreate, nothing proves the old revision",
+        lambda: recreate(ledger=False),
+        of("ImageAccess Deployment/checkout rev 7", "B", "nothing proves"),
+    ),
+    Situation(
+        "Recreate, the Ledger proves it",
+        lambda: recreate(ledger=True),
+        of("ImageAccess Deployment/checkout rev 7", "A", "recorded healthy"),
+    ),
     Situation("Recreate, recorded template was edited since", tampered, of("ImageAccess Deployment/checkout rev 7", "B")),
     Situation("the image runs elsewhere", elsewhere, of("ImageAccess Deployment/checkout rev 7", "C")),
     Situation("one node cannot reach the registry", bad_node, unknown()),
     Situation("two ReplicaSets claim a revision", doubled_revision, of("ImageAccess Deployment/checkout", "C")),
     Situation("init container", lambda: init_image(), of("ImageAccess Deployment/checkout rev 7", "A")),
-)  # fmt: skip
+)
 
 
 def init_image() -> Snapshot:
@@ -211,7 +251,7 @@ def init_image() -> Snapshot:
     return w.tell("Failed", NOT_FOUND).snapshot()
 
 
-# -- exits ------------------------------------------------------------------------------------------------------------------------------
+# -- exits --------------------------------------------------------------------------------------------------
 
 
 def crash(new: Raw, old: Raw | None = None, *, state: Raw | None = None, **more: object) -> World:
@@ -307,26 +347,86 @@ def flapping() -> Snapshot:
 
 
 EXITS = (
-    Situation("environment changed, log names it", lambda: (w := crash(NEW_ENV)).snapshot(logs=w.log("invalid value for DB_URL")), of("BadConfiguration Deployment/checkout rev 7", "A", "DB_URL")),
-    Situation("environment changed, log says nothing of it", lambda: (w := crash(NEW_ENV)).snapshot(logs=w.log("boom")), of("BadConfiguration Deployment/checkout rev 7", "B")),
+    Situation(
+        "environment changed, log names it",
+        lambda: (w := crash(NEW_ENV)).snapshot(logs=w.log("invalid value for DB_URL")),
+        of("BadConfiguration Deployment/checkout rev 7", "A", "DB_URL"),
+    ),
+    Situation(
+        "environment changed, log says nothing of it",
+        lambda: (w := crash(NEW_ENV)).snapshot(logs=w.log("boom")),
+        of("BadConfiguration Deployment/checkout rev 7", "B"),
+    ),
     Situation("environment changed, no log", lambda: crash(NEW_ENV).snapshot(), of("BadConfiguration Deployment/checkout rev 7", "C")),
-    Situation("environment changed, log refused", lambda: (w := crash(NEW_ENV)).snapshot(logs={LogKey(w.new_pods[0]["metadata"]["name"], "app"): "forbidden: pods/log"}), of("BadConfiguration Deployment/checkout rev 7", "C")),
-    Situation("environment variable removed", lambda: (w := crash(template(), NEW_ENV)).snapshot(logs=w.log("DB_URL is not set")), of("BadConfiguration Deployment/checkout rev 7", "A")),
-    Situation("command changed, runtime names it", lambda: crash(NEW_COMMAND, state=START).snapshot(), of("BadConfiguration Deployment/checkout rev 7", "A")),
+    Situation(
+        "environment changed, log refused",
+        lambda: (w := crash(NEW_ENV)).snapshot(logs={LogKey(w.new_pods[0]["metadata"]["name"], "app"): "forbidden: pods/log"}),
+        of("BadConfiguration Deployment/checkout rev 7", "C"),
+    ),
+    Situation(
+        "environment variable removed",
+        lambda: (w := crash(template(), NEW_ENV)).snapshot(logs=w.log("DB_URL is not set")),
+        of("BadConfiguration Deployment/checkout rev 7", "A"),
+    ),
+    Situation(
+        "command changed, runtime names it",
+        lambda: crash(NEW_COMMAND, state=START).snapshot(),
+        of("BadConfiguration Deployment/checkout rev 7", "A"),
+    ),
     Situation("first release, command cannot start", first_start_error, of("BadConfiguration Deployment/checkout", "B")),
-    Situation("argument not understood", lambda: (w := crash(template(container(args=["--prot=1"])))).snapshot(logs=w.log("unknown flag: --prot")), of("BadConfiguration Deployment/checkout rev 7", "A")),
-    Situation("only the image changed", lambda: (w := crash(NEW_IMAGE)).snapshot(logs=w.log("panic: nil")), of("BadRelease Deployment/checkout rev 7", "B", "2.3.9 → 2.4.0")),
+    Situation(
+        "argument not understood",
+        lambda: (w := crash(template(container(args=["--prot=1"])))).snapshot(logs=w.log("unknown flag: --prot")),
+        of("BadConfiguration Deployment/checkout rev 7", "A"),
+    ),
+    Situation(
+        "only the image changed",
+        lambda: (w := crash(NEW_IMAGE)).snapshot(logs=w.log("panic: nil")),
+        of("BadRelease Deployment/checkout rev 7", "B", "2.3.9 → 2.4.0"),
+    ),
     Situation("only the image changed, no log", lambda: crash(NEW_IMAGE).snapshot(), of("BadRelease Deployment/checkout rev 7", "C")),
-    Situation("image and environment changed, log names neither", lambda: (w := crash(template(container(image="r.example/x:2", env=[env("A")])))).snapshot(logs=w.log("x")), of("BadConfiguration Deployment/checkout rev 7", "C")),
+    Situation(
+        "image and environment changed, log names neither",
+        lambda: (w := crash(template(container(image="r.example/x:2", env=[env("A")])))).snapshot(logs=w.log("x")),
+        of("BadConfiguration Deployment/checkout rev 7", "C"),
+    ),
     Situation("nothing but labels changed", lambda: (w := crash(template(annotations={"x": "y"}))).snapshot(logs=w.log("x")), unknown()),
-    Situation("sidecar changed, main crashes", lambda: crash(template(container(), container("side", "s:2")), template(container(), container("side", "s:1")), state=crashing()).snapshot(), unknown()),
-    Situation("memory limit lowered", lambda: crash(limited("16Mi"), limited("256Mi"), state=OOM).snapshot(), of("ResourceLimit Deployment/checkout rev 7", "A", "256Mi to 16Mi")),
-    Situation("memory limit kept, new image needs more", lambda: crash(template(container(image="r.example/x:2", resources={"limits": {"memory": "64Mi"}})), limited("64Mi"), state=OOM).snapshot(), of("ResourceLimit Deployment/checkout rev 7", "B")),
-    Situation("OOM without any change", lambda: crash(limited("16Mi"), limited("16Mi"), state=OOM).snapshot(), of("ResourceLimit Deployment/checkout", "B")),
+    Situation(
+        "sidecar changed, main crashes",
+        lambda: crash(
+            template(container(), container("side", "s:2")), template(container(), container("side", "s:1")), state=crashing()
+        ).snapshot(),
+        unknown(),
+    ),
+    Situation(
+        "memory limit lowered",
+        lambda: crash(limited("16Mi"), limited("256Mi"), state=OOM).snapshot(),
+        of("ResourceLimit Deployment/checkout rev 7", "A", "256Mi to 16Mi"),
+    ),
+    Situation(
+        "memory limit kept, new image needs more",
+        lambda: crash(
+            template(container(image="r.example/x:2", resources={"limits": {"memory": "64Mi"}})), limited("64Mi"), state=OOM
+        ).snapshot(),
+        of("ResourceLimit Deployment/checkout rev 7", "B"),
+    ),
+    Situation(
+        "OOM without any change",
+        lambda: crash(limited("16Mi"), limited("16Mi"), state=OOM).snapshot(),
+        of("ResourceLimit Deployment/checkout", "B"),
+    ),
     Situation("OOM without a limit is the node's", lambda: crash(template(), state=OOM).snapshot(), unknown()),
     Situation("killed by a liveness probe", probe_kill, unknown()),
-    Situation("ConfigMap edited before a restart, log names the key", lambda: reading_config(edited=10 * MINUTE), of("BadConfiguration ConfigMap/checkout Edit", "B", "changed at")),
-    Situation("ConfigMap edited before a restart, no log", lambda: reading_config(edited=10 * MINUTE, logs=False), of("BadConfiguration ConfigMap/checkout Edit", "C")),
+    Situation(
+        "ConfigMap edited before a restart, log names the key",
+        lambda: reading_config(edited=10 * MINUTE),
+        of("BadConfiguration ConfigMap/checkout Edit", "B", "changed at"),
+    ),
+    Situation(
+        "ConfigMap edited before a restart, no log",
+        lambda: reading_config(edited=10 * MINUTE, logs=False),
+        of("BadConfiguration ConfigMap/checkout Edit", "C"),
+    ),
     Situation("ConfigMap unchanged", lambda: reading_config(edited=None), unknown()),
     Situation("ConfigMap edited after the symptom", lambda: reading_config(edited=2 * MINUTE), unknown()),
     Situation("ConfigMap edited before healthy pods started", lambda: reading_config(edited=10 * DAY), unknown()),
@@ -334,11 +434,15 @@ EXITS = (
     Situation("release older than the symptom", older_release, unknown()),
     Situation("two releases since the last healthy one", two_releases, of("BadConfiguration Deployment/checkout rev 7", "C")),
     Situation("a database without endpoints", dead_database, unknown()),
-    Situation("the release points to a dead host", lambda: dead_database(template(container(env=[env("DB", "postgres://db:5432")]))), of("BadConfiguration Deployment/checkout rev 7", "A")),
+    Situation(
+        "the release points to a dead host",
+        lambda: dead_database(template(container(env=[env("DB", "postgres://db:5432")]))),
+        of("BadConfiguration Deployment/checkout rev 7", "A"),
+    ),
     Situation("half of the new pods serve", half_crashes, of("BadRelease Deployment/checkout rev 7", "C")),
     Situation("a crash loop that looks available", flapping, of("BadConfiguration Deployment/checkout rev 7", "C")),
     Situation("init container exits", lambda: init_crash(), of("BadConfiguration Deployment/checkout rev 7", "C")),
-)  # fmt: skip
+)
 
 
 def init_crash() -> Snapshot:
@@ -351,7 +455,7 @@ def init_crash() -> Snapshot:
     return w.snapshot()
 
 
-# -- references that lead nowhere ---------------------------------------------------------------------------------------------------------
+# -- references that lead nowhere ---------------------------------------------------------------------------
 
 READS = template(container(envFrom=[{"configMapRef": {"name": "checkout-v2"}}]))
 READS_KEY = template(container(env=[env("PORT", config="checkout")]))
@@ -383,25 +487,83 @@ def first_missing() -> Snapshot:
 
 
 MISSING = (
-    Situation("new reference to an absent ConfigMap", lambda: missing(READS, NO_CONFIG).snapshot(), of("MissingObject Deployment/checkout rev 7", "A", "ConfigMap/checkout-v2")),
-    Situation("old reference, ConfigMap deleted", lambda: gone(READS, NO_CONFIG), of("MissingObject ConfigMap/checkout-v2 Deletion", "A", "any more")),
+    Situation(
+        "new reference to an absent ConfigMap",
+        lambda: missing(READS, NO_CONFIG).snapshot(),
+        of("MissingObject Deployment/checkout rev 7", "A", "ConfigMap/checkout-v2"),
+    ),
+    Situation(
+        "old reference, ConfigMap deleted",
+        lambda: gone(READS, NO_CONFIG),
+        of("MissingObject ConfigMap/checkout-v2 Deletion", "A", "any more"),
+    ),
     Situation("first release, ConfigMap never made", first_missing, of("MissingObject ConfigMap/checkout-v2", "B")),
-    Situation("new volume of an absent ConfigMap", lambda: missing(MOUNTS, CREATING).snapshot(), of("MissingObject Deployment/checkout rev 7", "A")),
-    Situation("old volume, FailedMount", lambda: gone(MOUNTS, CREATING, message='MountVolume.SetUp failed for volume "v" : configmap "checkout-v2" not found'), of("MissingObject ConfigMap/checkout-v2 Deletion", "A")),
-    Situation("new reference to an absent key", lambda: missing(READS_KEY, NO_KEY).add(configmap("checkout", {"HOST": "x"})).snapshot(), of("MissingObject Deployment/checkout rev 7", "A", "key PORT")),
-    Situation("key dropped by an edit", lambda: gone(READS_KEY, NO_KEY, configmap("checkout", {"HOST": "x"}, edited=6 * MINUTE)), of("MissingObject ConfigMap/checkout Edit", "A", "key PORT")),
-    Situation("absent, ConfigMaps forbidden", lambda: missing(READS, NO_CONFIG).snapshot(unread={"ConfigMap": "forbidden"}), of("MissingObject Deployment/checkout rev 7", "B")),
-    Situation("kubelet saw it missing, it is there now", lambda: missing(READS, NO_CONFIG).add(configmap("checkout-v2")).snapshot(), Expected(Finding.PROGRESSING, reason="RolloutUnderWay")),
-    Situation("new reference to an absent Secret", lambda: missing(READS_SECRET, NO_SECRET).snapshot(), of("MissingObject Deployment/checkout rev 7", "B", "Secret/checkout-db")),
+    Situation(
+        "new volume of an absent ConfigMap",
+        lambda: missing(MOUNTS, CREATING).snapshot(),
+        of("MissingObject Deployment/checkout rev 7", "A"),
+    ),
+    Situation(
+        "old volume, FailedMount",
+        lambda: gone(MOUNTS, CREATING, message='MountVolume.SetUp failed for volume "v" : configmap "checkout-v2" not found'),
+        of("MissingObject ConfigMap/checkout-v2 Deletion", "A"),
+    ),
+    Situation(
+        "new reference to an absent key",
+        lambda: missing(READS_KEY, NO_KEY).add(configmap("checkout", {"HOST": "x"})).snapshot(),
+        of("MissingObject Deployment/checkout rev 7", "A", "key PORT"),
+    ),
+    Situation(
+        "key dropped by an edit",
+        lambda: gone(READS_KEY, NO_KEY, configmap("checkout", {"HOST": "x"}, edited=6 * MINUTE)),
+        of("MissingObject ConfigMap/checkout Edit", "A", "key PORT"),
+    ),
+    Situation(
+        "absent, ConfigMaps forbidden",
+        lambda: missing(READS, NO_CONFIG).snapshot(unread={"ConfigMap": "forbidden"}),
+        of("MissingObject Deployment/checkout rev 7", "B"),
+    ),
+    Situation(
+        "kubelet saw it missing, it is there now",
+        lambda: missing(READS, NO_CONFIG).add(configmap("checkout-v2")).snapshot(),
+        Expected(Finding.PROGRESSING, reason="RolloutUnderWay"),
+    ),
+    Situation(
+        "new reference to an absent Secret",
+        lambda: missing(READS_SECRET, NO_SECRET).snapshot(),
+        of("MissingObject Deployment/checkout rev 7", "B", "Secret/checkout-db"),
+    ),
     Situation("old reference, Secret gone", lambda: gone(READS_SECRET, NO_SECRET), of("MissingObject Secret/checkout-db Deletion", "B")),
-    Situation("Secret of a volume gone", lambda: gone(MOUNTS_SECRET, CREATING, message='MountVolume.SetUp failed for volume "v" : secret "checkout-db" not found'), of("MissingObject Secret/checkout-db Deletion", "B")),
-    Situation("optional reference does not hold back", lambda: missing(template(container(envFrom=[{"configMapRef": {"name": "no", "optional": True}}])), CREATING, released=2 * MINUTE).snapshot(), Expected(Finding.PROGRESSING)),
-    Situation("kubelet names what the pod does not read", lambda: missing(READS, waiting("CreateContainerConfigError", 'configmap "kube-root-ca.crt" not found')).add(configmap("checkout-v2")).snapshot(), unknown()),
-    Situation("runs as root is another class", lambda: missing(NEW_ENV, waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")).snapshot(), unknown(says="")),
-)  # fmt: skip
+    Situation(
+        "Secret of a volume gone",
+        lambda: gone(MOUNTS_SECRET, CREATING, message='MountVolume.SetUp failed for volume "v" : secret "checkout-db" not found'),
+        of("MissingObject Secret/checkout-db Deletion", "B"),
+    ),
+    Situation(
+        "optional reference does not hold back",
+        lambda: missing(
+            template(container(envFrom=[{"configMapRef": {"name": "no", "optional": True}}])), CREATING, released=2 * MINUTE
+        ).snapshot(),
+        Expected(Finding.PROGRESSING),
+    ),
+    Situation(
+        "kubelet names what the pod does not read",
+        lambda: (
+            missing(READS, waiting("CreateContainerConfigError", 'configmap "kube-root-ca.crt" not found'))
+            .add(configmap("checkout-v2"))
+            .snapshot()
+        ),
+        unknown(),
+    ),
+    Situation(
+        "runs as root is another class",
+        lambda: missing(NEW_ENV, waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")).snapshot(),
+        unknown(says=""),
+    ),
+)
 
 
-# -- several at once, and what is no fault --------------------------------------------------------------------------------------------------
+# -- several at once, and what is no fault ------------------------------------------------------------------
 
 
 def image_and_old_config() -> Snapshot:
@@ -485,21 +647,47 @@ STATES = (
     Situation("rolled back already", rolled_back, Expected(Finding.NO_FAULT, says="release 8")),
     Situation("being rolled back", rolling_back, Expected(Finding.PROGRESSING)),
     Situation("pods merely start", lambda: rolling(CREATING), Expected(Finding.PROGRESSING)),
-    Situation("one exit so far", lambda: rolling(running(restarts=1, age=2 * SECOND, ready=False, last=ended(1)), phase="Running"), Expected(Finding.PROGRESSING)),
-    Situation("not observed yet", lambda: World(template(), NEW_IMAGE, generation=8, observed=7, failing=0).snapshot(), Expected(Finding.PROGRESSING)),
+    Situation(
+        "one exit so far",
+        lambda: rolling(running(restarts=1, age=2 * SECOND, ready=False, last=ended(1)), phase="Running"),
+        Expected(Finding.PROGRESSING),
+    ),
+    Situation(
+        "not observed yet",
+        lambda: World(template(), NEW_IMAGE, generation=8, observed=7, failing=0).snapshot(),
+        Expected(Finding.PROGRESSING),
+    ),
     Situation("not ready, inside the deadline", lambda: unready(("True", "ReplicaSetUpdated")), Expected(Finding.PROGRESSING)),
     Situation("not ready, past the deadline", lambda: unready(("False", "ProgressDeadlineExceeded")), unknown("NotReady")),
-    Situation("past the deadline, no pods", lambda: World(template(), NEW_IMAGE, failing=0, progressing=("False", "ProgressDeadlineExceeded")).snapshot(), unknown("RolloutStalled")),
+    Situation(
+        "past the deadline, no pods",
+        lambda: World(template(), NEW_IMAGE, failing=0, progressing=("False", "ProgressDeadlineExceeded")).snapshot(),
+        unknown("RolloutStalled"),
+    ),
     Situation("unschedulable", unscheduled, unknown("Unschedulable", "Insufficient cpu")),
     Situation("quota", quota, unknown("PodsNotCreated", "exceeded quota")),
     Situation("scaled to zero", scaled, unknown("ScaledToZero")),
     Situation("paused", paused, unknown("Paused")),
     Situation("pods forbidden", lambda: bad_image().snapshot(unread={"Pod": "forbidden"}), unknown("PodsNotRead")),
     Situation("target gone", vanished, Expected(Finding.TARGET_MISSING, reason="TargetAbsent", says="checkout-web")),
-    Situation("target not looked at", lambda: snapshot(unread={"Deployment": "forbidden"}), Expected(Finding.TARGET_UNKNOWN, reason="TargetNotRead")),
-    Situation("StatefulSet", healthy, Expected(Finding.TARGET_UNKNOWN, reason="KindNotSupported", says="Deployment"), ObjectRef(api_version="apps/v1", kind="StatefulSet", name="db")),
-    Situation("a kind nobody knows", healthy, Expected(Finding.TARGET_UNKNOWN, reason="KindNotSupported"), ObjectRef(api_version="example.com/v1", kind="Deployment", name="checkout")),
-)  # fmt: skip
+    Situation(
+        "target not looked at",
+        lambda: snapshot(unread={"Deployment": "forbidden"}),
+        Expected(Finding.TARGET_UNKNOWN, reason="TargetNotRead"),
+    ),
+    Situation(
+        "StatefulSet",
+        healthy,
+        Expected(Finding.TARGET_UNKNOWN, reason="KindNotSupported", says="Deployment"),
+        ObjectRef(api_version="apps/v1", kind="StatefulSet", name="db"),
+    ),
+    Situation(
+        "a kind nobody knows",
+        healthy,
+        Expected(Finding.TARGET_UNKNOWN, reason="KindNotSupported"),
+        ObjectRef(api_version="example.com/v1", kind="Deployment", name="checkout"),
+    ),
+)
 
 ALL = (*IMAGES, *EXITS, *MISSING, *STATES)
 

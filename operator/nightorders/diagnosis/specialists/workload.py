@@ -11,6 +11,7 @@ from ..evidence import Observation, safe, seen
 from ..findings import TERMINAL, CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
 from ..images import PASSING, PullError, pull_error
 from ..read import count, earliest, listed, mapping, objects, word
+from ..redaction import redact
 from ..references import Dangling, Reference, dangling, references
 from ..views import CONFIG_REASONS, IMAGE_REASONS, STARTING_REASONS, Container, Event, Pod, Revision, Scene, Workload
 
@@ -119,7 +120,7 @@ def _container_signs(scene: Scene, pod: Pod) -> Iterator[_Sign]:
         elif c.crash_loops(scene.now):
             killed = _probe_kill(scene, pod, c)
             yield (
-                _Sign(Trouble.PROBE, pod, c, "liveness probe", killed)
+                _Sign(Trouble.PROBE, pod, c, c.waiting or "Error", killed)
                 if killed
                 else _Sign(Trouble.CRASH, pod, c, c.waiting or "Error", c.waiting_message)
             )
@@ -276,7 +277,7 @@ def _image(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod
 def _told(scene: Scene, pod: Pod, events: list[Event], error: PullError, image: str) -> tuple[Observation, ...]:
     """The Event that says most: the one whose text gave the kind of error, else the first."""
     best = next((e for e in events if pull_error("", image, (e.message,)) is error), events[0] if events else None)
-    return (seen(scene.listing("Event"), f"Event about Pod/{pod.name}: {best.reason}: {best.message}"),) if best else ()
+    return (seen(scene.listing("Event"), f"Event about Pod/{pod.name}: {best.reason}: {redact(best.message)}"),) if best else ()
 
 
 def _crash(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod, ...]) -> CrashFinding:
@@ -343,20 +344,26 @@ def _state(sign: _Sign) -> str:
     pod, c = sign.pod, sign.container
     at = f"Pod/{pod.name} on {pod.node or 'no node'}"
     if c is None:
-        return f"{at}: {sign.reason}: {sign.message}"
-    state = (
-        f"waiting {c.waiting}: {c.waiting_message}" if c.waiting else "running" if c.running else "terminated" if c.ended else sign.reason
-    )
+        return f"{at}: {sign.reason}: {redact(sign.message)}"
+    state = "running" if c.running else "terminated" if c.ended else sign.reason
+    if c.waiting:
+        state = f"waiting {c.waiting}: {redact(c.waiting_message)}"
+    return f"{at}: container {c.name} (image {c.image}) {state}{_last_run(c)}"
+
+
+def _last_run(c: Container) -> str:
     run = c.latest_run
-    ended = f"; last run exit code {run.exit_code} {run.reason}, message {run.message or 'none'}, restarts {c.restarts}" if run else ""
-    return f"{at}: container {c.name} (image {c.image}) {state}{ended}"
+    if run is None:
+        return ""
+    said = f", message {redact(run.message)}" if run.message else ""
+    return f"; last run exit code {run.exit_code} {run.reason}{said}, restarts {c.restarts}"
 
 
 def _not_created(scene: Scene, revision: Revision) -> list[Finding]:
     if not revision.create_failure or revision.desired <= len(revision.live):
         return []
     words = f"pods of {revision.label} cannot be created: {safe(revision.create_failure, 400)}"
-    observed = (seen(scene.listing("ReplicaSet"), f"ReplicaSet/{revision.name}: ReplicaFailure: {revision.create_failure}"),)
+    observed = (seen(scene.listing("ReplicaSet"), f"ReplicaSet/{revision.name}: ReplicaFailure: {redact(revision.create_failure)}"),)
     return [Finding(Trouble.NOT_CREATED, revision, "", (), words, observed, "FailedCreate")]
 
 
