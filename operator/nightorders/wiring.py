@@ -35,6 +35,7 @@ from .controller.watchman import Watchman
 from .diagnosis.redaction import redact
 from .domain.situation import Operator, Proof
 from .handlers.events import LastSeen, registry, watch_own_kinds
+from .ports import PortError
 from .settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -203,7 +204,7 @@ class Run:
             for incident in await self._incidents.list():
                 if isinstance(incident, Incident):
                     listed[(incident.metadata.namespace, incident.metadata.name)] = incident.metadata.resource_version
-        except Exception as error:  # the janitor's own list right below reports it; here it only means: cannot compare
+        except PortError as error:  # the janitor's own list right below reports it; here it only means: cannot compare
             log.debug("cannot compare the watch with a list", error=str(error))
         missed = {k for k, version in listed.items() if self._seen.versions.get(k) != version}
         self._deaf = bool(missed & self._missed) and self._ready.is_set()

@@ -53,7 +53,13 @@ class RollbackWorkload:
     rules: tuple[PolicyRule, ...] = (PolicyRule("apps", "deployments", ("get", "patch")), PolicyRule("apps", "replicasets", ("get",)))
 
     def propose(
-        self, incident: Incident, snapshot: Snapshot, target: KubeObject, diagnosis: Diagnosis, ledger: Ledger | None, now: datetime
+        self,
+        incident: Incident,
+        snapshot: Snapshot,
+        target: KubeObject,
+        diagnosis: Diagnosis,
+        ledger: Ledger | None,
+        now: datetime,  # noqa: ARG002 - part of the interface
     ) -> Proposal | NoProposal:
         """A rollback to the newest proven revision, else to the one before; or why a rollback would not help."""
         top = diagnosis.top
@@ -182,7 +188,8 @@ def _impact(target: KubeObject, current: Revision, chosen: Revision, replicas: i
     helm = helm_release(target)
     note = f"; Helm release {helm} does not know of it: run helm rollback, too, before the next upgrade" if helm else ""
     return line(
-        f"revision {current.number} → {chosen.number} ({chosen.proof or 'not proven healthy'}); {replicas} pods wanted, {at_risk} healthy ones replaced, {how}{note}"
+        f"revision {current.number} → {chosen.number} ({chosen.proof or 'not proven healthy'}); "
+        f"{replicas} pods wanted, {at_risk} healthy ones replaced, {how}{note}"
     )
 
 

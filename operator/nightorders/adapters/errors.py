@@ -34,6 +34,11 @@ EXTERNAL = (ApiException, aiohttp.ClientError, OSError, ValueError)
 
 MESSAGE_LIMIT = 512
 
+
+class AnswerTooLargeError(ValueError):
+    """The answer is longer than we are ready to hold in memory; it will be so again."""
+
+
 # `is forbidden: ` / `is invalid: ` in front: the rest of the text is the API server's own, not a name that somebody chose.
 _DENIED = re.compile(
     r"is (?:forbidden|invalid): ValidatingAdmissionPolicy '([^']+)' with binding '([^']+)' denied request: (.*)", re.DOTALL
@@ -113,8 +118,10 @@ def port_error(error: Exception, what: str, *, write: Write = "") -> PortError:
         return TransientError(line(f"{what}: cannot connect: {error}", MESSAGE_LIMIT))
     if isinstance(error, TimeoutError):
         return TransientError(f"{what}: no answer in time{unknown}")
-    if isinstance(error, ValueError):
-        return TransientError(f"{what}: the answer is not what the API server sends (no JSON){unknown}")
+    if isinstance(error, AnswerTooLargeError):
+        return PermanentError(f"{what}: the answer is too large: {error}{unknown}")
+    if isinstance(error, ValueError):  # mostly no JSON: something else than the API server answered
+        return TransientError(line(f"{what}: not understood: {error}", MESSAGE_LIMIT) + unknown)
     if type(error) is ConnectionError:  # raised by ourselves, in plain words
         return TransientError(line(f"{what}: {error}", MESSAGE_LIMIT) + unknown)
     return TransientError(line(f"{what}: connection broken: {type(error).__name__} {error}", MESSAGE_LIMIT) + unknown)

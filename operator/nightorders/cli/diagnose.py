@@ -120,12 +120,12 @@ async def _missing(session: Session, target: ObjectRef) -> CommandError:
 async def _ledger(session: Session) -> tuple[Ledger | None, Gap | None, bool]:
     """The operator's record of healthy revisions, else the gap that its absence is; and whether nightorders is installed at all."""
     what, otherwise = "record of healthy revisions (Ledger)", "only pods that serve now prove an earlier revision healthy"
+    if not await session.discovery.installed():
+        because = f"nightorders is not installed in this cluster, so nothing is remembered; {otherwise}"
+        return None, Gap(what=what, because=because), False
     try:
         ledger = await session.ledgers.get(session.namespace, LEDGER_NAME)
     except PortError as error:
-        if "no such kind on this cluster" in str(error):
-            because = f"nightorders is not installed in this cluster, so nothing is remembered; {otherwise}"
-            return None, Gap(what=what, because=because), False
         return None, Gap(what=what, because=line(f"{words(error)}; {otherwise}")), True
     if ledger is None:
         return None, Gap(what=what, because=f"the operator keeps none in namespace {session.namespace}; {otherwise}"), True

@@ -60,9 +60,7 @@ def explained(error: PortError, doing: str) -> CommandError:
             )
         return cannot_tell(f"cannot {doing}: forbidden: {said}")
     if "no such kind on this cluster" in text:
-        return cannot_tell(
-            f"cannot {doing}: nightorders is not installed in this cluster. A cluster admin installs its resources with: {INSTALL_CRDS}"
-        )
+        return not_installed(doing)
     if isinstance(error, TransientError):
         return cannot_tell(unreachable(doing, said, text))
     return refused(f"cannot {doing}: {said}")
@@ -73,3 +71,10 @@ def unreachable(doing: str, said: str, text: str = "") -> str:
     if (text or said).endswith("(401)"):
         return f"cannot {doing}: the API server does not accept your credentials (401). Log in again, then try: kubectl auth whoami"
     return f"cannot {doing}: the API server does not answer: {said}. Try: kubectl cluster-info"
+
+
+def not_installed(doing: str) -> CommandError:
+    """The line for a cluster that does not know our kinds."""
+    return cannot_tell(
+        f"cannot {doing}: nightorders is not installed in this cluster. A cluster admin installs its resources with: {INSTALL_CRDS}"
+    )

@@ -20,8 +20,8 @@ from ..api.meta import API_VERSION
 from ..api.v1alpha1.incident import Incident
 from ..api.v1alpha1.ledger import Ledger
 from ..diagnosis.redaction import redact
-from ..ports import Clock, ClusterReader, PermanentError, PortError, Unreadable
-from .errors import explained, usage
+from ..ports import Clock, ClusterReader, ForbiddenError, PermanentError, PortError, Unreadable
+from .errors import explained, not_installed, usage
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _FIELD_MANAGER = "kubectl-nightorders"
@@ -54,6 +54,14 @@ class LedgerSource(Protocol):
     async def get(self, namespace: str, name: str) -> Ledger | None: ...
 
 
+class Discovery(Protocol):
+    """What the API server serves."""
+
+    async def installed(self) -> bool:
+        """Whether nightorders' kinds are there. True where nothing can tell."""
+        ...
+
+
 class Person(Protocol):
     """What needs to know who the user is."""
 
@@ -75,8 +83,24 @@ class Session:
     incidents: IncidentSource
     ledgers: LedgerSource
     person: Person
+    discovery: Discovery
     namespace: str
     flags: Sequence[str] = ()
+
+
+class KubeDiscovery:
+    """Implements `Discovery`. Everybody who is logged in may ask; a kind's own path answers 403 before 404 to whoever has no right."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def installed(self) -> bool:
+        try:
+            with translated("discovery"):
+                await self._client.request("GET", f"/apis/{API_VERSION}")
+        except PortError as error:
+            return "(404)" not in str(error)
+        return True
 
 
 class KubePerson:
@@ -121,6 +145,7 @@ async def connect(where: Where) -> AsyncIterator[Session]:
             incidents=IncidentStore(client),
             ledgers=LedgerStore(client),
             person=KubePerson(client),
+            discovery=KubeDiscovery(client),
             namespace=where.namespace or _default_namespace(where),
             flags=where.flags,
         )
@@ -147,6 +172,8 @@ async def incident(session: Session, name: str) -> Incident:
     try:
         found = await session.incidents.get(session.namespace, name)
     except PortError as error:
+        if isinstance(error, ForbiddenError) and not await session.discovery.installed():
+            raise not_installed(doing) from None
         raise explained(error, doing) from None
     if found is None:
         raise usage(f"there is no Incident {name} in namespace {session.namespace}; to see those that are: kubectl get incidents -A")

@@ -295,7 +295,7 @@ def failing_dependents(incident: Incident, snapshot: Snapshot) -> list[str] | No
     if not snapshot.looked("Deployment"):
         return None
     radius = incident.status.blast_radius
-    watched = set((*radius.workloads, *radius.victims)) if radius else set()
+    watched = {*radius.workloads, *radius.victims} if radius else set()
     watched.discard(incident.spec.target.title)
     return [
         d.title

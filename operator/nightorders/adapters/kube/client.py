@@ -22,6 +22,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from ... import __version__
 from ...api.meta import line
 from ...ports import PermanentError
+from ..errors import AnswerTooLargeError
 
 FIELD_MANAGER = "nightorders"
 MERGE_PATCH = "application/merge-patch+json"
@@ -39,10 +40,6 @@ _CONNECT_SECONDS = 10.0
 _PARSE_APART_BYTES = 256 * 1024
 
 
-class AnswerTooLargeError(ValueError):
-    """The answer is longer than we are ready to hold in memory."""
-
-
 def segment(name: str) -> str:
     """`name` as one path segment. Raises PermanentError for what would be another path (`..`, a slash): names come from users."""
     if not name or name in (".", "..") or "/" in name or "%" in name:
@@ -56,7 +53,11 @@ def target_of(path: str, query: Query = ()) -> str:
 
 
 class KubeClient:
-    """Requests to the API server, each with a time limit (seconds) and a size limit (bytes). No retries: whoever calls decides."""
+    """Requests to the API server, each with a time limit (seconds) and a size limit (bytes).
+
+    No retries: whoever calls decides. (aiohttp sends a GET or PUT once more when a kept connection turns out to be dead; our PUTs are
+    conditional, so the second one meets a conflict if the first was done. A PATCH is never sent twice.)
+    """
 
     def __init__(self, configuration: Any, *, seconds: float = 30.0, max_bytes: int = 128 * 1024 * 1024) -> None:
         self._api: Any = aio_client.ApiClient(configuration)
