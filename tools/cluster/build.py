@@ -94,6 +94,13 @@ SETS = {
             programs={"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
             estimate="about 4 minutes on 2 cores, once",
         ),
+        ProgramSet(
+            name="helm",
+            module="helm",
+            programs={"helm": "helm.sh/helm/v3/cmd/helm"},
+            estimate="about a minute on 2 cores, once",
+            versions={"helm.sh/helm/v3/internal/version.version": "helm.sh/helm/v3"},
+        ),
     )
 }
 

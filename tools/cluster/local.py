@@ -20,7 +20,7 @@ from tools.cluster.base import KubectlCluster
 from tools.cluster.errors import ClusterError
 from tools.cluster.paths import new_data_directory
 from tools.cluster.pki import Authority, signing_keys
-from tools.cluster.processes import ProcessId, free_ports
+from tools.cluster.processes import ProcessId
 from tools.cluster.rest import Api, ApiError
 from tools.cluster.supervision import State, Supervision
 
@@ -69,6 +69,7 @@ _CONTROLLERS = (
     "ttl-after-finished-controller",
     "validatingadmissionpolicy-status-controller",
 )
+_LISTENERS = ("kube-apiserver", "etcd", "etcd-peer", "kube-controller-manager", "kube-scheduler", "kwok")
 # What kwok is told through the API, kind and resource. Each one costs time at the start and memory; kwok
 # has more (Metric, Exec, ...), whose definitions are kept beside its program too.
 _KWOK_RESOURCES = {"Stage": "stages", "Logs": "logs", "ClusterLogs": "clusterlogs"}
@@ -154,29 +155,9 @@ def start(name: str, *, nodes: int, keep: bool, progress: Progress, host: str = 
     for reaped in supervision.reap():
         progress(f"removed what was left of cluster {reaped}")
     directory = supervision.create_directory(name)
-    api, etcd, peer, controller_manager, scheduler, kwok = free_ports(6, host)
-    state = State(
-        name=name,
-        keep=keep,
-        creator=ProcessId.current(),
-        host=host,
-        server=f"https://{host}:{api}",
-        ports={
-            "kube-apiserver": api,
-            "etcd": etcd,
-            "etcd-peer": peer,
-            "kube-controller-manager": controller_manager,
-            "kube-scheduler": scheduler,
-            "kwok": kwok,
-        },
-        data=str(new_data_directory(name, directory)),
-        nodes=nodes,
-        programs=str(programs),
-        kubectl=str(kubectl),
-    )
-    state.write(directory)
     supervised: Supervision | None = None
     try:
+        state = _new_state(directory, nodes=nodes, keep=keep, host=host, programs=programs, kubectl=kubectl)
         supervised = Supervision.start(directory, Path(state.data), keep=keep)
         _Start(directory, state, supervised, progress).run()
     except BaseException:
@@ -187,6 +168,25 @@ def start(name: str, *, nodes: int, keep: bool, progress: Progress, host: str = 
             supervision.remove(directory)
         raise
     return LocalCluster(directory, state, supervised)
+
+
+def _new_state(directory: Path, *, nodes: int, keep: bool, host: str, programs: Path, kubectl: Path) -> State:
+    """The state of a new cluster, as it is left in its directory."""
+    ports = supervision.reserve_ports(directory, _LISTENERS, host)
+    state = State(
+        name=directory.name,
+        keep=keep,
+        creator=ProcessId.current(),
+        host=host,
+        server=f"https://{host}:{ports['kube-apiserver']}",
+        ports=ports,
+        data=str(new_data_directory(directory.name, directory)),
+        nodes=nodes,
+        programs=str(programs),
+        kubectl=str(kubectl),
+    )
+    state.write(directory)
+    return state
 
 
 def attach(directory: Path) -> LocalCluster:
@@ -322,11 +322,10 @@ class _Start:
 def _nudge(api: Api) -> None:
     """Make kwok look at its stages again, by changes to one of them that mean nothing.
 
-    kwok 0.8 keeps the list of stages by the version of what it has seen last, and sees a new version a
-    moment before it has the new stage in its store. A list that is made in that moment is kept although
-    the stage is not in it, until the version changes again: at a start under load kwok then simulates
-    nothing at all, and later a stage that was applied is ignored. After two changes with a pause between
-    them the list has what was there before the first.
+    kwok 0.8 keeps the list of stages by the version of what it has seen last, and can see a new version a
+    moment before it has the new stage in its store. A list made in that moment would be kept without that
+    stage until the version changes again: a behaviour would be ignored, or at a start everything. After two
+    changes with a pause between them the list has what was there before the first.
     """
     for number in range(2):
         change = {"metadata": {"annotations": {"testcluster.nightorders.dev/nudge": f"{time.time()}-{number}"}}}

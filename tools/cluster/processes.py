@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def _start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """So many different TCP ports that nothing listens on right now.
+def free_ports(count: int, host: str = "127.0.0.1", avoid: Collection[int] = ()) -> list[int]:
+    """So many different TCP ports that nothing listens on right now, none of them in `avoid`.
 
     They lie below the range from which the system takes the ports of outgoing connections: a port from
     that range may be gone by the time a server asks for it, and while the server is down a client that
@@ -79,6 +80,8 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
         for port in random.sample(range(max(1024, low // 2), low), k=min(2000, low - max(1024, low // 2))):
             if len(ports) == count:
                 break
+            if port in avoid:
+                continue
             probe = socket.socket()
             try:
                 probe.bind((host, port))

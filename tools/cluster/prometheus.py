@@ -23,7 +23,6 @@ from typing import Any, Self
 
 from tools.cluster import build, supervision
 from tools.cluster.errors import ClusterError
-from tools.cluster.processes import free_ports
 from tools.cluster.supervision import Supervision
 
 _HOST = "127.0.0.1"
@@ -48,13 +47,15 @@ class Prometheus:
         self.targets = list(targets)
         self.interval = interval
         self._progress = progress
-        self._port = free_ports(1, _HOST)[0]
+        self._port: int | None = None
         self._supervised: Supervision | None = None
         self._program = Path()
 
     @property
     def url(self) -> str:
-        """Where its API is. It stays the same when Prometheus is interrupted and resumed."""
+        """Where its API is, after `start`. It stays the same when Prometheus is interrupted and resumed."""
+        if self._port is None:
+            raise ClusterError("Prometheus was not started")
         return f"http://{_HOST}:{self._port}"
 
     def start(self) -> Self:
@@ -65,6 +66,7 @@ class Prometheus:
         self._program = build.program("prometheus", "prometheus", self._progress)
         supervision.reap()
         directory = supervision.create_directory(f"prometheus-{secrets.token_hex(4)}")
+        self._port = supervision.reserve_ports(directory, ["prometheus"], _HOST)["prometheus"]
         (directory / "prometheus.yml").write_text(json.dumps(configuration(self.targets, self.interval)))
         self._supervised = Supervision.start(directory, directory / "data", keep=False)
         try:

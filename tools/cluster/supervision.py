@@ -7,6 +7,7 @@ the supervisor) and the supervisor's socket, besides what the control plane read
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -22,9 +23,10 @@ from typing import Any
 from tools.cluster import supervisor
 from tools.cluster.errors import ClusterError
 from tools.cluster.paths import state_directory, state_root
-from tools.cluster.processes import ProcessId
+from tools.cluster.processes import ProcessId, free_ports
 
 STATE = "state.json"
+_PORTS = "ports.json"
 _LISTEN_SECONDS = 10.0
 
 
@@ -92,6 +94,26 @@ def create_directory(name: str) -> Path:
     for part in ("log", "pki", "users", "pod-logs"):
         (path / part).mkdir(mode=0o700)
     return path
+
+
+def reserve_ports(directory: Path, names: Sequence[str], host: str) -> dict[str, int]:
+    """Free ports for the listeners of a new state directory, by name.
+
+    Those of a cluster that is being started are taken only seconds later, so ports are reserved under a
+    lock: no two directories have the same one.
+    """
+    root = state_root()
+    with (root / ".ports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        taken: set[int] = set()
+        for path in root.glob(f"*/{_PORTS}"):
+            with contextlib.suppress(FileNotFoundError):  # that cluster is ending
+                taken.update(json.loads(path.read_text()).values())
+        ports = dict(zip(names, free_ports(len(names), host, taken), strict=True))
+        temporary = directory / f".{_PORTS}"
+        temporary.write_text(json.dumps(ports))
+        temporary.replace(directory / _PORTS)
+    return ports
 
 
 def running() -> list[State]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -254,6 +255,19 @@ def test_a_cluster_that_is_being_started_is_not_reaped(root: Path, tmp_path: Pat
     assert supervision.reap() == []
     os.utime(just_made, (0, 0))
     assert supervision.reap() == ["just-made"]
+
+
+def test_ports_are_reserved_before_anybody_listens(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_lowest_ephemeral_port", lambda: 32768)
+    # Every choice tries the same ports in the same order.
+    monkeypatch.setattr(random, "sample", lambda population, k: list(population)[:k])
+    first, second = supervision.create_directory("first"), supervision.create_directory("second")
+    a = supervision.reserve_ports(first, ["api", "etcd"], "127.0.0.1")
+    b = supervision.reserve_ports(second, ["api", "etcd"], "127.0.0.1")
+    assert len({*a.values(), *b.values()}) == 4
+    supervision.remove(first)
+    third = supervision.create_directory("third")
+    assert supervision.reserve_ports(third, ["api", "etcd"], "127.0.0.1") == a
 
 
 def test_a_name_can_be_used_once(root: Path) -> None:
