@@ -265,6 +265,7 @@ class FakeCluster:
     incident: Incident | Unreadable | PortError | None = None
     ledger: Ledger | PortError | None = None
     user: str = "ann"
+    there: bool = True
     refuse: PortError | None = None
     written: list[dict[str, str | None]] = field(default_factory=list)
     where: Where | None = None
@@ -282,6 +283,9 @@ class FakeCluster:
 
     def watch(self, api_version: str, kind: str) -> AsyncIterator[tuple[str, KubeObject]]:
         raise AssertionError("no command watches")
+
+    async def installed(self) -> bool:
+        return self.there
 
     async def username(self) -> str:
         return self.user
@@ -316,4 +320,4 @@ HERE = Where()
 
 
 def session(cluster: FakeCluster, where: Where = HERE) -> Session:
-    return Session(FixedClock(), cluster, _Incidents(cluster), _Ledgers(cluster), cluster, where.namespace or "shop", where.flags)
+    return Session(FixedClock(), cluster, _Incidents(cluster), _Ledgers(cluster), cluster, cluster, where.namespace or "shop", where.flags)

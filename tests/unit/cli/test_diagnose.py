@@ -14,7 +14,7 @@ from nightorders.api.v1alpha1.incident import IncidentStatus
 from nightorders.diagnosis import engine
 from nightorders.domain.diagnosis import Diagnosis, Finding
 from nightorders.domain.snapshot import KubeObject, Listing, NotLooked
-from nightorders.ports import ForbiddenError, PermanentError, TransientError
+from nightorders.ports import ForbiddenError, TransientError
 from tests.unit.cli.golden import same_as_golden
 from tests.unit.cli.scene import BAD, NOW, FakeCluster, deployment, diagnosed
 
@@ -36,7 +36,7 @@ def found(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster) -> dict[str, An
         **{name: getattr(status, name) for name in PARTS},
     }
     monkeypatch.setattr(engine, "diagnose", lambda *_: Diagnosis(**answer))
-    cluster.ledger = PermanentError("GET /apis/x: no such kind on this cluster (404)")
+    cluster.there = False
     return answer
 
 
@@ -103,6 +103,7 @@ def test_why_no_action_fits(found: dict[str, Any]) -> None:
 
 
 def test_a_ledger_that_may_not_be_read_is_a_gap(found: dict[str, Any], cluster: FakeCluster) -> None:
+    cluster.there = True
     cluster.ledger = ForbiddenError('GET /apis/x: ledgers is forbidden: User "ann" cannot get (403)')
     result = run(app, ["diagnose", "deploy/checkout"])
     assert 'record of healthy revisions (Ledger): ledgers is forbidden: User "ann" cannot get; only pods' in result.stdout
@@ -153,6 +154,7 @@ def test_unreachable(cluster: FakeCluster) -> None:
 
 
 def test_a_ledger_that_cannot_be_had_at_the_moment_stops_nothing(found: dict[str, Any], cluster: FakeCluster) -> None:
+    cluster.there = True
     cluster.ledger = TransientError("GET /apis/x: no answer in time")
     assert run(app, ["diagnose", "deploy/checkout"]).exit_code == 1
 

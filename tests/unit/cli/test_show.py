@@ -121,3 +121,10 @@ def test_errors_are_one_line_that_says_what_to_do(cluster: FakeCluster, found: A
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_forbidden_may_only_mean_that_nothing_is_installed(cluster: FakeCluster) -> None:
+    """The API server answers 403 before 404 to whoever has no right on a kind that it does not know."""
+    cluster.incident = ForbiddenError('GET /apis/a: incidents is forbidden: User "ann" cannot get (403)')
+    cluster.there = False
+    assert "nightorders crds | kubectl apply --server-side -f -" in run(app, ["show", "x"]).stderr
