@@ -29,6 +29,7 @@ SOON = timedelta(seconds=2)
 LOOK_AGAIN = timedelta(seconds=15)
 IDLE = timedelta(seconds=60)
 HEALTHY_FOR = timedelta(seconds=10)
+HEALTHY_AFTER_ESCALATION = timedelta(minutes=30)  # somebody was called: the Incident stays open long enough to be seen
 ATTEMPTS = 2
 ASK_AGAIN_FOR = timedelta(minutes=2)  # what cannot be told right now, before the effect: nothing happens meanwhile
 UNDO_AGAIN_FOR = timedelta(minutes=10)
@@ -245,12 +246,13 @@ def _healthy(s: Situation, d: Diagnosis, record: Record, now: datetime) -> Step:
     since = before.last_transition_time if before is not None and before.status == "True" else now
     record.condition("Healthy", "True", Reason.NO_FAULT, d.message)
     record = _withdraw(record, Reason.NO_PLAN_NEEDED, d.message)
-    if now - since < HEALTHY_FOR:
-        return _save(s, record, HEALTHY_FOR - (now - since) + SOON / 10, None)
+    escalated = any(e.state == "Ended" and e.result in ("Escalated", "Undone", "Superseded") for e in status.executions)
+    needed = HEALTHY_AFTER_ESCALATION if escalated else HEALTHY_FOR
+    if now - since < needed:
+        return _save(s, record, min(IDLE, needed - (now - since) + SOON / 10), None)
     if status.cause or status.executions:
-        record.condition(
-            "Closed", "True", Reason.RECOVERED_BY_ITSELF, f"healthy again since {since:%H:%M:%S}Z, not by an action of the operator"
-        )
+        message = f"healthy since {since:%H:%M:%S}Z; no action of the operator was verified as the reason"
+        record.condition("Closed", "True", Reason.RECOVERED_BY_ITSELF, message)
     else:
         record.condition("Closed", "True", Reason.NO_FAULT, d.message)
     record.story("closed: " + d.message)
