@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import secrets
 import shlex
@@ -14,10 +15,13 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 import yaml
+from kubernetes.aio.config import incluster_config
+
 from nightorders.adapters.clock import SystemClock
 from nightorders.adapters.crds import compare_crds
 from nightorders.adapters.guard import REPAIR, AdmissionGuard
@@ -34,6 +38,7 @@ from nightorders.adapters.kube import (
 )
 from nightorders.adapters.kube.watch import Patience
 from nightorders.adapters.lease import LeaderLease
+from nightorders.adapters.prometheus import PrometheusMetrics, PrometheusSettings
 from nightorders.api.meta import FINALIZER
 from nightorders.api.v1alpha1 import Incident, IncidentStatus, LedgerSpec, Phase
 from nightorders.api.v1alpha1.ledger import HealthyRevision
@@ -47,12 +52,13 @@ from nightorders.ports import (
     NotFoundError,
     ObjectKey,
     PermanentError,
+    Sample,
     Unreadable,
 )
-
 from tests.cluster.attacks.world import MANIFESTS, until_guarded
 from tests.cluster.attacks.world import until as served
 from tools.cluster import Cluster
+from tools.cluster.prometheus import Prometheus, ScriptedMetrics
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio]
 
@@ -218,6 +224,30 @@ async def test_admission_is_named_when_it_refuses(client: KubeClient, admin: Kub
     with pytest.raises(ForbiddenError) as caught:
         await IncidentStore(admin).save_status(made, IncidentStatus(summary="forged"))
     assert caught.value.policy == "nightorders-records"
+
+
+# Credentials
+
+
+@pytest.fixture
+def inside_a_pod(operator_account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pod finds them: token and CA in files, the address in the environment."""
+    config = yaml.safe_load(operator_account.read_text())
+    server = urlsplit(config["clusters"][0]["cluster"]["server"])
+    token, ca = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text(config["users"][0]["user"]["token"])
+    ca.write_bytes(base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(ca))
+    monkeypatch.setattr("nightorders.adapters.kube.client._TOKEN_FILE", token)
+
+
+@pytest.mark.usefixtures("inside_a_pod")
+async def test_credentials_of_a_pod() -> None:
+    async with await KubeClient.connect() as inside:
+        assert isinstance(await IncidentStore(inside).list(), list)
 
 
 # Policies and ledgers
@@ -734,3 +764,42 @@ async def test_the_lease_can_be_made_with_the_shipped_role(cluster: Cluster, cli
         await lease.acquire()
     assert lease.leading, lease.message
     await lease.release()
+
+
+# Prometheus
+
+
+@pytest.mark.prometheus
+async def test_a_real_prometheus_gives_one_number_or_says_why() -> None:
+    with ScriptedMetrics() as scripted, Prometheus([scripted.address]) as prometheus:
+        scripted.set("errors_total", {"pod": "a"}, 3)
+        scripted.set("errors_total", {"pod": "b"}, 4)
+        prometheus.wait_for("sum(errors_total) == 7")
+        metrics = PrometheusMetrics(PrometheusSettings(url=prometheus.url, seconds=5, connect_seconds=1))
+
+        async def ask(promql: str) -> Sample:
+            return await metrics.query(promql, SystemClock().now())
+
+        assert await ask("sum(errors_total)") == Sample(7.0)
+        assert await ask('errors_total{pod="a"}') == Sample(3.0)
+        assert await ask("scalar(sum(errors_total))") == Sample(7.0)
+        for promql, says in (
+            ("errors_total", "2 series"),
+            ("errors_total / 0", "2 series"),
+            ("sum(errors_total) / 0", "gives +Inf"),
+            ("sum(errors_total - errors_total) / 0", "gives NaN"),
+            ("nothing_of_the_kind", "no data"),
+            ('"text"', "gives a string"),
+            ("errors_total[5m]", "gives a matrix"),
+            ("sum(", "refuses the query: bad_data"),
+            ("topk('x', up)", "refuses the query: bad_data"),
+        ):
+            sample = await ask(promql)
+            assert sample.value is None, promql
+            assert says in sample.message, sample
+        long_ago = await metrics.query("sum(errors_total)", SystemClock().now() - timedelta(days=1))
+        assert "no data" in long_ago.message
+        prometheus.interrupt()
+        assert "cannot be reached" in (await ask("sum(errors_total)")).message
+        prometheus.resume()
+        await until(partial(ask, "sum(errors_total)"), lambda sample: sample.value == 7.0)

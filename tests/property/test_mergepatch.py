@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightorders.domain.mergepatch import apply_patch, replace_patch, same
 
 KEYS = st.sampled_from(["a", "b", "c", "env", ""])

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 from kubernetes.aio import client as aio_client
+
 from nightorders.adapters.kube import KubeClient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,6 +76,15 @@ def just(answer: web.StreamResponse) -> Handler:
 
 def obj(name: str, version: int, uid: str = "", namespace: str = "shop", **rest: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": namespace, "uid": uid or f"u-{name}", "resourceVersion": str(version)}, **rest}
+
+
+async def eventually(true: Callable[[], bool], tries: int = 1000) -> None:
+    """Returns once `true()` is; fails after about ten seconds."""
+    for _ in range(tries):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
 
 
 @asynccontextmanager

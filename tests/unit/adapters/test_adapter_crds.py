@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from nightorders.adapters.clock import SystemClock
 from nightorders.adapters.crds import COMMAND, CrdReport, compare_crds
 from nightorders.api.crdgen import SCHEMA_DIGEST_ANNOTATION, all_crds
-
 from tests.unit.adapters.fake_api import connected, status
 
 pytestmark = pytest.mark.asyncio

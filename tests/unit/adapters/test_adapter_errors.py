@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
-from nightorders.adapters.errors import Write, port_error, status_of, translated
+
+from nightorders.adapters.errors import AnswerTooLargeError, Write, port_error, status_of, translated
 from nightorders.ports import (
     AlreadyExistsError,
     ConflictError,
@@ -62,6 +63,7 @@ def answered(code: int, reason: str = "", message: str = "", details: dict[str, 
         (aiohttp.InvalidURL("http://["), "", PermanentError),
         (ssl.SSLError("bad record"), "update", TransientError),
         (json.JSONDecodeError("x", "y", 0), "", TransientError),
+        (AnswerTooLargeError("more than 128 MiB"), "", PermanentError),
     ],
 )
 def test_every_answer_has_its_port_error(error: Exception, write: Write, expected: type[PortError]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from nightorders.adapters.guard import REPAIR, AdmissionGuard
 from nightorders.adapters.kube import KubeClient
 from nightorders.api.v1alpha1 import Incident
 from nightorders.ports import GuardReport
-
 from tests.unit.adapters.fake_api import FakeApi, connected, status
 
 pytestmark = pytest.mark.asyncio

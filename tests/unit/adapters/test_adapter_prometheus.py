@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+
 from nightorders.adapters.prometheus import PrometheusMetrics, PrometheusSettings
 from nightorders.ports import Sample
-
 from tests.unit.adapters.fake_api import FakeApi, always, serve
 
 pytestmark = pytest.mark.asyncio
@@ -138,12 +139,12 @@ async def endless(request: web.Request) -> web.StreamResponse:
     return response
 
 
-@pytest.mark.parametrize(("handler", "says"), [(sleepy, "within 0.4 s"), (dripping, "within 0.4 s")])
+@pytest.mark.parametrize(("handler", "says"), [(sleepy, "within 1 s"), (dripping, "within 1 s")])
 async def test_slow_answers_end_in_time_and_block_nothing(handler: Any, says: str) -> None:
     async with serve() as api:
         api.default = handler
         longest, began = 0.0, time.monotonic()
-        asking = asyncio.create_task(metrics(api, seconds=0.4).query("up", AT))
+        asking = asyncio.create_task(metrics(api, seconds=1.0).query("up", AT))
         while not asking.done():
             tick = time.monotonic()
             await asyncio.sleep(0.005)
@@ -151,8 +152,8 @@ async def test_slow_answers_end_in_time_and_block_nothing(handler: Any, says: st
         sample = asking.result()
         assert sample.value is None
         assert says in sample.message
-        assert time.monotonic() - began < 1.0
-        assert longest < 0.2
+        assert time.monotonic() - began < 4
+        assert longest < 0.7
 
 
 async def test_huge_answers_are_cut() -> None:
@@ -169,6 +170,14 @@ async def test_a_compressed_bomb_is_cut_by_what_it_unpacks_to() -> None:
         assert "longer than" in (await metrics(api, max_bytes=200_000).query("up", AT)).message
 
 
+async def answered(asking: PrometheusMetrics) -> None:
+    for _ in range(200):
+        if (await asking.query("up", AT)).value == 1.0:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("no place came back")
+
+
 async def test_hanging_queries_do_not_pile_up_threads_and_come_back() -> None:
     async with serve() as api:
         api.default = sleepy
@@ -178,9 +187,8 @@ async def test_hanging_queries_do_not_pile_up_threads_and_come_back() -> None:
         assert all(s.value is None for s in samples)
         assert sum("under way already" in s.message for s in samples) == 8
         assert threading.active_count() <= before + 2
-        await asyncio.sleep(0.3)  # the threads end by their own read limit
         api.default = always(success("vector", vector("1")))
-        assert (await asking.query("up", AT)).value == 1.0
+        await answered(asking)  # the threads end by their own read limit
 
 
 async def test_a_cancelled_query_gives_its_place_back() -> None:
@@ -192,9 +200,8 @@ async def test_a_cancelled_query_gives_its_place_back() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.7)
         api.default = always(success("vector", vector("1")))
-        assert (await asking.query("up", AT)).value == 1.0
+        await answered(asking)
 
 
 async def test_the_token_is_read_for_every_query(tmp_path: Path) -> None:
@@ -221,14 +228,25 @@ async def test_the_interpreter_does_not_wait_for_a_hanging_query() -> None:
     code = (
         "import asyncio, datetime as dt, sys\n"
         "from nightorders.adapters.prometheus import *\n"
-        "asking = PrometheusMetrics(PrometheusSettings(url=sys.argv[1], seconds=0.2)).query('up', dt.datetime.now(dt.UTC))\n"
+        "asking = PrometheusMetrics(PrometheusSettings(url=sys.argv[1], seconds=1.0)).query('up', dt.datetime.now(dt.UTC))\n"
         "print(asyncio.run(asking).message)\n"
     )
-    async with serve() as api:
-        api.default = dripping
+
+    async def headers_without_end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(95):  # each within the read limit, so the thread is in there for 47 s
+                writer.write(b"X-%d: y\r\n" % number)
+                await writer.drain()
+                await asyncio.sleep(0.5)
+        writer.close()
+
+    server = await asyncio.start_server(headers_without_end, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         began = time.monotonic()
         done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", code, api.url], capture_output=True, text=True, timeout=20, check=True
+            subprocess.run, [sys.executable, "-c", code, url], capture_output=True, text=True, timeout=30, check=True
         )
         assert "did not answer" in done.stdout
         assert time.monotonic() - began < 10
