@@ -20,12 +20,13 @@ _CITED_PER_HYPOTHESIS = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """What the supervisor has to say, before ids and bounds."""
+    """What the supervisor has to say, before ids and bounds. `grade` is told with the evidence, where an origin is shown."""
 
     kind: Finding
     reason: str
     message: str
     summary: str
+    grade: str = ""
     ranked: tuple[Candidate, ...] = ()
     facts: tuple[Known, ...] = ()
     guesses: tuple[Believed, ...] = ()
@@ -52,7 +53,7 @@ def compose(answer: Answer) -> Diagnosis:
     return Diagnosis(
         finding=answer.kind,
         reason=answer.reason,
-        message=safe(answer.message),
+        message=safe(_cited(answer, hypotheses)),
         summary=safe(answer.summary, 512),
         hypotheses=hypotheses,
         facts=facts,
@@ -67,6 +68,14 @@ def compose(answer: Answer) -> Diagnosis:
         terminal_since=answer.terminal_since,
         failing_revision=answer.failing_revision,
     )
+
+
+def _cited(answer: Answer, hypotheses: tuple[Hypothesis, ...]) -> str:
+    """`…, which the registry does not have (e1, e2; grade A).`"""
+    if not answer.grade or not hypotheses:
+        return answer.message
+    ids = ", ".join(hypotheses[0].supported_by[:4])
+    return f"{answer.message.rstrip('.')} ({ids}; {answer.grade})."
 
 
 def _facts(register: Register, known: Iterable[Known]) -> tuple[Fact, ...]:

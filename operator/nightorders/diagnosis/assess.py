@@ -9,8 +9,8 @@ from ..domain.diagnosis import Finding as Kind
 from .evidence import safe
 from .findings import TERMINAL, Finding, Trouble
 from .read import count, sentence
+from .scene import Scene, Workload
 from .specialists.workload import WorkloadReport
-from .views import Scene, Workload
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from .findings import Finding
 from .graph import Graph
 from .hypotheses import Cap
 from .read import clock, count, span
+from .scene import Revision, Scene, Workload
 from .specialists.logs import LogReport
 from .specialists.workload import WorkloadReport
-from .views import Revision, Scene, Workload
 
 # The lists on which every diagnosis of a workload stands: each of them could show something that changes it.
 CORE_KINDS = ("Pod", "ReplicaSet", "ConfigMap", "Event")

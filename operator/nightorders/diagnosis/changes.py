@@ -16,7 +16,8 @@ from typing import Any
 from ..api.v1alpha1.ledger import HealthyRevision
 from ..domain.snapshot import KubeObject
 from .read import mapping, objects, when, word
-from .views import CALM, Revision, Scene, Workload, obj_created
+from .scene import Revision, Scene, Workload
+from .views import CALM, obj_created
 from .views import FIRST_SYNCS as SETTLING
 
 _KEYED = {

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .images import parse
-from .views import IMAGE_REASONS, Pod, Revision, Scene
+from .scene import Revision, Scene
+from .views import IMAGE_REASONS, Pod
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from . import supervisor
 from .assess import assess
 from .evidence import safe
 from .findings import TERMINAL
+from .scene import Scene, Workload
 from .specialists import logs
 from .specialists.workload import WorkloadReport, examine
-from .views import Scene, Workload
 
 # Never Secret: listing them gives their values. What is missing among them shows in kubelet's messages.
 KINDS: tuple[tuple[str, str], ...] = (
@@ -76,9 +76,10 @@ def symptom_holds(snapshot: Snapshot, target: ObjectRef, now: datetime) -> bool 
     workload = _deployment(scene, target)
     if workload is None or not scene.looked("Pod"):
         return None
-    if _stuck(workload, examine(scene, workload)):
+    report = examine(scene, workload)
+    if _stuck(workload, report):
         return True
-    state = assess(scene, workload, examine(scene, workload))
+    state = assess(scene, workload, report)
     if state.kind is Kind.UNKNOWN and state.reason not in ("ScaledToZero", "Paused", "PodsNotRead"):
         return True
     return False if state.kind is Kind.NO_FAULT else None

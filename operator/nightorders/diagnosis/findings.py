@@ -9,7 +9,8 @@ from enum import Enum
 from .evidence import Observation
 from .images import PullError
 from .references import Reference
-from .views import Pod, Revision, Run
+from .scene import Revision
+from .views import Pod, Run
 
 _NOTHING = Reference("ConfigMap", "", "", False, "")
 

@@ -11,7 +11,8 @@ from typing import Any
 from ..domain.snapshot import KubeObject
 from .read import mapping, objects, word, words
 from .references import references
-from .views import Scene, controller_of
+from .scene import Scene
+from .views import controller_of
 
 WORKLOAD_KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 _HOST = re.compile(r"[a-z0-9]([-a-z0-9]{0,62})(?:\.[a-z0-9-]{1,63}){0,4}")

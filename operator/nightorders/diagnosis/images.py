@@ -99,7 +99,8 @@ def pull_error(reason: str, image: str, messages: tuple[str, ...]) -> PullError:
     """The kind of error: the machine-readable reason first, then the first message that says more (names in it may not: app/not-found)."""
     if reason in _BY_REASON:
         return _BY_REASON[reason]
-    names = sorted({n for n in (image, image.rpartition(":")[0], parse(image).repository) if n}, key=len, reverse=True)
+    longer = (n for n in (image.rpartition(":")[0], parse(image).repository) if "/" in n)
+    names = sorted({n for n in (image, *longer) if n}, key=len, reverse=True)
     for message in messages:
         for name in names:
             message = message.replace(name, " ")

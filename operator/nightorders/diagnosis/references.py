@@ -8,7 +8,7 @@ from typing import Any
 
 from ..domain.snapshot import Absent, NotLooked
 from .read import flag, mapping, objects, word
-from .views import Scene
+from .scene import Scene
 
 
 @dataclass(frozen=True)

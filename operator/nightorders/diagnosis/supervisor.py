@@ -26,10 +26,10 @@ from .hypotheses import Candidate, Cap, Mark, rank
 from .origins import origins
 from .origins.crash import dead_dependency
 from .read import clock, count, earliest, listed
+from .scene import Scene, Workload
 from .specialists import changes, logs, topology
 from .specialists.logs import LogReport
 from .specialists.workload import WorkloadReport, examine
-from .views import Scene, Workload
 
 STALE_AFTER = timedelta(minutes=2)
 NEUTRAL = (Category.UNKNOWN, Category.NO_FAULT)
@@ -157,7 +157,8 @@ class _Examination:
         answer = Answer(
             kind=state.kind,
             reason="OriginShown" if top else state.reason,
-            message=_message(top) if top else state.words,
+            message=(top.summary or top.statement) if top else state.words,
+            grade=_grade(top) if top else "",
             summary=(top.summary or top.statement) if top else state.words,
             ranked=ranked,
             facts=self._ask("workload", lambda: tuple(telling.facts(case, state)), _NO_FACTS),
@@ -190,7 +191,6 @@ def _caps(scene: Scene, workload: Workload) -> Iterator[Cap]:
         yield Cap("C", "two ReplicaSets claim the same revision number, so the order of releases is not known")
 
 
-def _message(top: Candidate) -> str:
-    """The summary with its grade, and what keeps the grade from being better."""
-    limit = next((f", not better because {c.because}" for c in top.caps if c.grade == top.grade), "")
-    return f"{(top.summary or top.statement).rstrip('.')} (grade {top.grade}{limit})."
+def _grade(top: Candidate) -> str:
+    """The grade, and what keeps it from being better."""
+    return f"grade {top.grade}" + next((f", not better because {c.because}" for c in top.caps if c.grade == top.grade), "")

@@ -17,8 +17,8 @@ from .images import PullError
 from .origins.crash import dead_dependency
 from .read import clock, count, sentence
 from .redaction import redact
+from .scene import Scene
 from .specialists import changes, logs
-from .views import Scene
 
 _MOST_FINDINGS = 10
 _MOST_CLUES = 3

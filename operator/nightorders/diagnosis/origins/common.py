@@ -13,7 +13,7 @@ from ..evidence import Channel, safe, seen
 from ..findings import Finding
 from ..hypotheses import Candidate, Mark
 from ..read import count, listed, mapping, objects, word
-from ..views import Revision
+from ..scene import Revision
 
 
 def release_of(case: Case, revision: Revision) -> str:

@@ -16,8 +16,8 @@ from ..graph import Link
 from ..hypotheses import Candidate, Cap, Mark
 from ..images import what_differs
 from ..read import count, listed, mapping, sentence, span, word
+from ..scene import Revision
 from ..specialists.logs import LogReport, Sign
-from ..views import Revision
 from . import clues
 from .common import container_of, node_origin, release_of
 from .config import edit_origins

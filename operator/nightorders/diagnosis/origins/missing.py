@@ -15,7 +15,7 @@ from ..findings import MissingFinding
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import mapping, sentence
 from ..references import references
-from ..views import Revision
+from ..scene import Revision
 from .common import and_before, release_of
 
 

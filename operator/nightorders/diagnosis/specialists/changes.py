@@ -9,7 +9,7 @@ from ..changes import Aspect, History, differences, last_edit, released_by
 from ..evidence import safe
 from ..read import count
 from ..references import references
-from ..views import Revision, Scene
+from ..scene import Revision, Scene
 
 MOST_CHANGES = 16
 _RELEASES = 5

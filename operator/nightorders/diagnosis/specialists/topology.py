@@ -8,7 +8,8 @@ from ..changes import managers
 from ..evidence import safe
 from ..graph import Graph, Link
 from ..read import mapping, words
-from ..views import Scene, Workload, controller_of
+from ..scene import Scene, Workload
+from ..views import controller_of
 
 MOST_VICTIMS = 32
 MOST_OWNERS = 8

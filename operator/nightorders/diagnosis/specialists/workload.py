@@ -13,7 +13,8 @@ from ..images import PASSING, PullError, pull_error
 from ..read import count, earliest, listed, mapping, objects, word
 from ..redaction import redact
 from ..references import Dangling, Reference, dangling, references
-from ..views import CONFIG_REASONS, IMAGE_REASONS, STARTING_REASONS, Container, Event, Pod, Revision, Scene, Workload
+from ..scene import Revision, Scene, Workload
+from ..views import CONFIG_REASONS, IMAGE_REASONS, STARTING_REASONS, Container, Event, Pod
 
 # How long a pod may merely be starting before a reference that leads nowhere counts: `kubectl apply -f dir` makes Deployments and
 # ConfigMaps in any order.
@@ -25,7 +26,7 @@ _THIRD_CRASH = timedelta(seconds=210)
 _FAILURE_EVENTS = frozenset({"Failed", "BackOff", "FailedMount", "FailedCreate", "InspectFailed"})
 _RECENT = timedelta(minutes=10)
 
-_NOT_FOUND = re.compile(r"(?:^|[^a-z])(configmap|secret)s? \"([^\"\s]{1,253})\" (?:not found|is forbidden)", re.IGNORECASE)
+_NOT_FOUND = re.compile(r"(?:^|[^a-z])(configmap|secret)s? \"([^\"\s]{1,253})\" not found", re.IGNORECASE)
 _NO_KEY = re.compile(r"couldn't find key (\S{1,253}) in (ConfigMap|Secret) [^\s/]{1,63}/([^\s,]{1,253})")
 _NO_ITEM = re.compile(r"(?:references non-existent (config|secret) key): (\S{1,253})")
 
