@@ -16,8 +16,10 @@ from demo.acts import ACTS, Act, namespace_of
 from demo.arguments import Arguments
 from demo.narration import Narrator
 from demo.play import Play, level_of
-from demo.world import OPERATOR, PEOPLE, Failed, NotPlayed, World, down_command, end_kept, on_path
+from demo.world import OPERATOR, PEOPLE, Failed, NotPlayed, World, choose_provider, down_command, end_kept
+from nightorders.settings import Settings
 from tools.cluster import ClusterError, KubectlError
+from tools.cluster.rest import ApiError
 
 NOT_PLAYED = 3
 INTERRUPTED = 130
@@ -29,19 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = arguments.parse(argv)
     narrator = Narrator(sys.stdout)
     for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     try:
         if chosen.down:
             narrator.line(end_kept(chosen.name))
             return 0
         return perform(chosen, narrator)
     except (NotPlayed, ClusterError) as reason:
-        narrator.line()
-        narrator.wrong(f"the demo was not played: {reason}")
+        narrator.say(f"The demo was not played: {reason}")
         return NOT_PLAYED
-    except (Failed, KubectlError, TimeoutError, RuntimeError, subprocess.TimeoutExpired) as problem:
-        narrator.wrong(f"the demo could not be played to its end: {problem}")
-        return 1
     except KeyboardInterrupt:
         narrator.line()
         narrator.line("interrupted; cluster and operator have been ended")
@@ -49,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); nothing can be told any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Failed, KubectlError, ApiError, OSError, RuntimeError, subprocess.TimeoutExpired) as problem:
+        narrator.wrong(f"the demo could not be played to its end: {problem}")
         return 1
 
 
@@ -58,7 +60,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def perform(chosen: Arguments, narrator: Narrator) -> int:
     """The whole demo. Ends cluster and operator, unless they are to be kept and the acts were played."""
-    auto = chosen.auto or not sys.stdin.isatty()
+    provider = choose_provider(chosen.provider, chosen.name, keep=chosen.keep)
+    auto = chosen.auto or sys.stdin is None or not sys.stdin.isatty()
     acts = [ACTS[key] for key in chosen.acts]
     narrator.title("nightorders: incident response with graded autonomy")
     narrator.say(
@@ -68,17 +71,16 @@ def perform(chosen: Arguments, narrator: Narrator) -> int:
     if auto and not chosen.auto:
         narrator.progress("standard input is no terminal, so nobody can be asked: ann approves, as with --auto")
     begin = time.monotonic()
-    world = World.start(chosen.name, keep=chosen.keep, provider=chosen.provider, progress=narrator.progress)
+    world = World.start(chosen.name, keep=chosen.keep, provider=provider, progress=narrator.progress)
     keep = False
     try:
         up = time.monotonic()
         play = Play(narrator, world, auto)
         install(play)
-        offset = _audit_size(world)
         furnish(play, acts)
         for number, act in enumerate(acts, 1):
             perform_act(play, act, f"Act {number} of {len(acts)}: {act.title}")
-        conclude(play, acts, offset)
+        conclude(play, acts)
         narrator.progress(f"{up - begin:.0f} s until the cluster was up, {time.monotonic() - up:.0f} s since then")
         keep = chosen.keep
         outlook(play, acts, chosen)
@@ -94,14 +96,17 @@ def install(play: Play) -> None:
     narrator, world = play.narrator, play.world
     narrator.title("Setting up")
     narrator.say(
-        "nightorders is installed as users install it; the permission to roll back is a role of its own, bound per namespace later."
+        "Installing manifests/install, as users do (level L1, nothing may be changed), and the role that rolls back, bound to nobody yet "
+        "(manifests/actions/rollback-workload)."
     )
-    narrator.command("kubectl apply --server-side -k manifests/install")
-    narrator.command("kubectl apply --server-side -k manifests/actions/rollback-workload")
+    begin = time.monotonic()
     world.install()
-    narrator.output("CustomResourceDefinitions, roles and admission policies are there; a forged approval is refused from now on")
+    narrator.progress(
+        f"definitions, roles and admission policies are there, and a forged approval is refused: {time.monotonic() - begin:.0f} s"
+    )
+    begin = time.monotonic()
     world.start_operator()
-    narrator.output("the operator runs and leads")
+    narrator.progress(f"the operator runs, and leads: {time.monotonic() - begin:.0f} s")
     for one in differences(world):
         narrator.notice(one)
 
@@ -109,32 +114,31 @@ def install(play: Play) -> None:
 def differences(world: World) -> Iterator[str]:
     """What is not as in production, said plainly."""
     yield (
-        f"the operator runs as a process beside the cluster, with a token of {OPERATOR} and the roles of that account. It is told to wait "
-        "2 s before it opens an Incident (15 s by default), and the demo's policies verify for 6 s."
+        f"the operator runs as a process beside the cluster, with a token of {OPERATOR} and the roles of that account. So that the demo is "
+        f"short it opens an Incident after 2 s and not after {Settings().detect_after.seconds}, and the policies here verify for seconds "
+        "and not for minutes."
     )
     if world.cluster.simulated:
         yield "the nodes are simulated: pods live and fail in the API as a kubelet would report it, and no program runs in them."
     else:
-        yield f"the nodes are real, so the images are real ones: {world.images.good}, and {world.images.bad}, which its registry does not have."
+        yield f"the nodes are real, so the images are real: {world.images.good}, and {world.images.bad}, which its registry does not have."
     if world.cluster.audit_log is None:
         yield f"this cluster ({world.cluster.provider}) shows no audit log, so at the end nothing is counted. A local cluster has one."
 
 
 def furnish(play: Play, acts: Sequence[Act]) -> None:
     """The namespaces of all acts; the commands of the first one are shown."""
-    narrator, world = play.narrator, play.world
-    first = namespace_of(acts[0])
+    narrator = play.narrator
     narrator.say(
-        "A small shop: checkout (three pods, a ConfigMap, a Service) and storefront, which calls it. Then the night orders, the people, and the operator's right to roll back in this namespace."
+        "A small shop: checkout (three pods, a ConfigMap, a Service) and storefront, which calls it. Then the night orders, the people, "
+        "and the operator's right to roll back in this namespace."
     )
-    play.must(f"kubectl create namespace {first}")
-    for command in play.furniture(first, level_of(acts[0].key)):
-        play.must(command)
+    play.furnish(acts[0].key)
     others = [namespace_of(act) for act in acts[1:]]
     if others:
         narrator.progress(f"the same in {', '.join(others)}, one per act; only the word after `level:` differs")
     for act in acts[1:]:
-        play.furnish(act.key)
+        play.furnish_silently(act.key)
     for act in acts:
         play.wait_healthy(namespace_of(act))
     play.run("kubectl get rempol -A")
@@ -146,7 +150,10 @@ def perform_act(play: Play, act: Act, title: str) -> None:
     play.narrator.title(title)
     try:
         act.play(play, namespace_of(act))
-    except (Failed, KubectlError, subprocess.TimeoutExpired) as problem:
+    except KeyError as missing:
+        play.expect(False, f"an object of the cluster lacks the field {missing}")
+        _explain(play, act)
+    except (Failed, KubectlError, ApiError, OSError, subprocess.TimeoutExpired) as problem:
         play.expect(False, str(problem))
         _explain(play, act)
 
@@ -160,11 +167,7 @@ def _explain(play: Play, act: Act) -> None:
         play.narrator.output(play.world.operator.tail(12))
 
 
-def _audit_size(world: World) -> int:
-    return world.cluster.audit_log.stat().st_size if world.cluster.audit_log is not None else 0
-
-
-def conclude(play: Play, acts: Sequence[Act], offset: int) -> None:
+def conclude(play: Play, acts: Sequence[Act]) -> None:
     """The count, and the verdict on this run."""
     narrator, log = play.narrator, play.world.cluster.audit_log
     narrator.title("What the API server says")
@@ -172,7 +175,7 @@ def conclude(play: Play, acts: Sequence[Act], offset: int) -> None:
         narrator.say(f"This cluster ({play.world.cluster.provider}) shows no audit log, so what the operator changed was not counted.")
     else:
         play.act = "audit"
-        requests = list(audit.read(log, offset))
+        requests = list(audit.read(log))
         expected = [closing.Expected(act.key, namespace_of(act), act.changes) for act in acts]
         found = closing.count(requests, expected)
         narrator.say(
@@ -190,7 +193,7 @@ def conclude(play: Play, acts: Sequence[Act], offset: int) -> None:
         for one in people:
             narrator.progress(one)
         narrator.say("The first number again, with nothing of ours:")
-        again = play.run(closing.recount(log, offset)).text.strip()
+        again = play.run(closing.recount(log)).text.strip()
         play.expect(again == str(sum(act.changes for act in acts)), f"grep finds the same number of changes: {again}")
         for problem in found.problems:
             play.expect(False, problem)
@@ -212,15 +215,15 @@ def outlook(play: Play, acts: Sequence[Act], chosen: Arguments) -> None:
             "may do and why: manifests/base, manifests/actions, manifests/admission."
         )
         return
-    last = namespace_of(acts[-1])
     narrator.title("It goes on running")
     narrator.say("Cluster and operator were kept, and do not need this program. In your shell:")
     for command in world.session(""):
-        narrator.command(command)
+        narrator.command(command, gap=False)
     narrator.say("Five things to try:")
-    for what, command in tries(world, last):
+    for what, command in tries(world, acts):
+        narrator.line()
         narrator.progress(what)
-        narrator.command(command)
+        narrator.command(command, gap=False)
     if world.operator is not None:
         narrator.say(f"The operator's log: {world.operator.log}")
     narrator.say(f"The API server's audit log: {world.cluster.audit_log}")
@@ -228,21 +231,21 @@ def outlook(play: Play, acts: Sequence[Act], chosen: Arguments) -> None:
     narrator.say(f"To end both: {down_command(chosen.name)}")
 
 
-def tries(world: World, namespace: str) -> list[tuple[str, str]]:
-    """Things to try in a kept cluster."""
-    broken = f"kubectl -n {namespace} set image deployment/checkout checkout={world.images.bad}"
+def tries(world: World, acts: Sequence[Act]) -> list[tuple[str, str]]:
+    """Things to try in a kept cluster, in the namespace where the operator may do most."""
+    act = max(acts, key=lambda one: (level_of(one.key), one.changes))
+    namespace = namespace_of(act)
+    world.image_will_be_missing(namespace)
+    on = f"kubectl -n {namespace}"
     return [
-        ("1. watch Incidents come and go, in a terminal of its own", "kubectl get inc -A -w"),
-        (f"2. break it again (the policy in {namespace} decides what follows)", broken),
+        ("1. watch Incidents come and go, in a terminal of its own:", "kubectl get inc -A -w"),
+        (f"2. break it again ({level_of(act.key)} holds there):", f"{on} set image deployment/checkout checkout={world.images.bad}"),
         (
-            "3. forbid it everything there, and break it again (deleting the ConfigMap resumes)",
-            f"kubectl -n {namespace} create configmap nightorders-stop",
+            "3. forbid the operator everything there, then break it again; deleting the ConfigMap resumes:",
+            f"{on} create configmap nightorders-stop",
         ),
-        (
-            "4. lower one workload to L1, whatever the policy says",
-            f"kubectl -n {namespace} annotate deployment checkout nightorders.dev/max-level=L1",
-        ),
-        ("5. ask it to look at something now", f"kubectl -n {namespace} create -f manifests/samples/incident.yaml"),
+        ("4. lower one workload to L1, whatever the policy says:", f"{on} annotate deployment checkout nightorders.dev/max-level=L1"),
+        ("5. ask it to look at something now:", f"{on} create -f manifests/samples/incident.yaml"),
     ]
 
 

@@ -21,6 +21,7 @@ WIDTH = 100
 NARROWEST = 60
 HEARTBEAT_SECONDS = 10.0
 INDENT = "  "
+_ESSENTIAL = frozenset({"NAMESPACE", "NAME", "PHASE", "LEVEL", "IMAGES"})
 _COLUMN = re.compile(r"\S+(?: \S+)*(?:\s{2,}|$)")
 _QUIET = ("", "dumb")
 T = TypeVar("T")
@@ -42,10 +43,10 @@ def wrap(text: str, width: int, indent: str = "", hang: str | None = None) -> li
 
 
 def fold(line: str, width: int) -> list[str]:
-    """One line of output. What is too wide goes on in the next line, further in than it began."""
-    if len(line) <= width:
-        return [line.rstrip()]
+    """One line of output. What is too wide goes on in the next line, further in than it began; commands to paste stay whole."""
     inside = line.lstrip(" ")
+    if len(line) <= width or inside.startswith(("kubectl ", "nightorders ")):
+        return [line.rstrip()]
     lead = line[: len(line) - len(inside)]
     marker = re.match(r"(?:[-*] |\d+\. )", inside)
     hang = lead + (" " * len(marker.group(0)) if marker else "  ")
@@ -53,16 +54,30 @@ def fold(line: str, width: int) -> list[str]:
 
 
 def fold_command(command: str, width: int) -> list[str]:
-    """A command over several lines, as a shell reads it: broken at blanks outside quotes only, with a backslash."""
-    words = _shell_words(command)
+    """A command over several lines, as a shell reads it: with backslashes, at blanks outside quotes, each part of a pipe on its own."""
+    if len(command) <= width:
+        return [command]
     lines: list[str] = []
-    for word in words:
-        room = width - (2 if len(lines) <= 1 else 6)  # of a prompt or the indent, and the backslash
-        if lines and len(lines[-1]) + 1 + len(word) <= room:
-            lines[-1] += f" {word}"
+    for unit in _units(_shell_words(command)):
+        room = width - len(" \\") - (len(INDENT) if lines else 0)
+        if lines and not unit.startswith("|") and len(lines[-1]) + 1 + len(unit) <= room:
+            lines[-1] += f" {unit}"
         else:
-            lines.append(word)
+            lines.append(unit)
     return [line + (" \\" if i < len(lines) - 1 else "") for i, line in enumerate(lines)]
+
+
+def _units(words: list[str]) -> list[str]:
+    """Words that stay together: an option and its value, a pipe and the command behind it."""
+    units: list[str] = []
+    for word in words:
+        before = units[-1].split(" ")[-1] if units else ""
+        option = before.startswith("-") and "=" not in before and not word.startswith(("-", "|"))
+        if option or before == "|":
+            units[-1] += f" {word}"
+        else:
+            units.append(word)
+    return units
 
 
 def _shell_words(command: str) -> list[str]:
@@ -97,7 +112,7 @@ def shorten(lines: list[str], most: int) -> list[str]:
 
 
 def fit_table(text: str, width: int) -> list[str]:
-    """kubectl's table without the widest columns, if it is too wide; a line below says which are left out."""
+    """kubectl's table without some wide columns, if it is too wide; a line below says which are left out."""
     rows = text.rstrip("\n").split("\n")
     starts = [m.start() for m in _COLUMN.finditer(rows[0])]
     ends = [*starts[1:], max(len(r) for r in rows)]
@@ -105,8 +120,9 @@ def fit_table(text: str, width: int) -> list[str]:
     cells = [[row[a:b].rstrip() for a, b in zip(starts, ends, strict=True)] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     kept = list(range(len(names)))
-    while len(kept) > 2 and sum(widths[i] for i in kept) + 3 * (len(kept) - 1) > width:
-        kept.remove(max(kept[1:], key=lambda i: widths[i]))  # the name stays
+    expendable = sorted((i for i in kept if names[i] not in _ESSENTIAL), key=lambda i: -widths[i])
+    while expendable and sum(widths[i] for i in kept) + 3 * (len(kept) - 1) > width:
+        kept.remove(expendable.pop(0))
     lines = ["   ".join(row[i].ljust(widths[i]) for i in kept).rstrip() for row in cells]
     left_out = [name for i, name in enumerate(names) if i not in kept]
     return [*lines, f"[too wide for this page, left out: {', '.join(left_out)}]"] if left_out else lines
@@ -117,6 +133,33 @@ def is_table(text: str) -> bool:
     first = text.split("\n", 1)[0]
     columns = [m.group(0).strip() for m in _COLUMN.finditer(first)]
     return len(columns) > 1 and all(re.fullmatch(r"[A-Z][A-Z0-9 ()-]*", c) for c in columns)
+
+
+def some_sections(lines: list[str], keep: Mapping[str, int]) -> list[str]:
+    """Of a text with headings at the margin, its title, the sections to keep, each with at most so many lines, and the headings of the others."""
+    kept: list[str] = []
+    others: list[str] = []
+    for number, section in enumerate(_sections(lines)):
+        title = section[0]
+        if number == 0 or title in keep:
+            most = keep.get(title, len(section))
+            cut = section[: most + 1]
+            rest = len(section) - len(cut)
+            kept += [*([""] if kept else []), *cut, *([f"{INDENT}[{rest} lines left out here]"] if rest else [])]
+        else:
+            others.append(title)
+    return [*kept, "", f"[left out here: {', '.join(others)}]"] if others else kept
+
+
+def _sections(lines: list[str]) -> list[list[str]]:
+    """Blocks that begin at the margin after an empty line; the first one is the title of it all."""
+    found: list[list[str]] = []
+    for i, line in enumerate(lines):
+        if line and not line.startswith(" ") and (i == 0 or not lines[i - 1]):
+            found.append([line])
+        elif line and found:
+            found[-1].append(line)
+    return found
 
 
 # ---------------------------------------------------------------- printing
@@ -194,20 +237,24 @@ class Narrator:
         for one in wrap(f"WRONG: {text}", self.look.width, INDENT, INDENT * 2):
             self.line(self.paint(one, "31"))
 
-    def command(self, command: str, who: str = "") -> None:
-        """A command as typed, after a prompt that names whoever types it."""
+    def command(self, command: str, who: str = "", *, gap: bool = True) -> None:
+        """A command as typed, after a prompt that names whoever types it, and an empty line if there is to be a gap."""
         prompt = f"{who} $ " if who else "$ "
-        self.line()
+        if gap:
+            self.line()
         for i, one in enumerate(fold_command(command, self.look.width - len(INDENT) - len(prompt))):
             self.line(INDENT + (prompt if i == 0 else INDENT * 2) + self.paint(one, "1"))
 
-    def output(self, text: str, most: int = 60) -> None:
-        """What a command printed, shortened to `most` lines."""
+    def output(self, text: str, most: int = 60, keep: Mapping[str, int] | None = None) -> None:
+        """What a command printed, shortened to `most` lines, or to some sections (title → lines)."""
         width = self.look.width - len(INDENT)
         text = text.rstrip("\n")
         if not text:
             return
-        lines = fit_table(text, width) if is_table(text) else [part for row in text.split("\n") for part in fold(row, width)]
+        rows = text.split("\n")
+        if keep is not None:
+            rows, most = some_sections(rows, keep), len(text)
+        lines = fit_table(text, width) if is_table(text) else [part for row in rows for part in fold(row, width)]
         for one in shorten(lines, most):
             self.line(INDENT + one if one else "")
 

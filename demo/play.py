@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from demo.narration import Narrator
 from demo.world import NAMESPACES, Answer, Failed, Json, World
+from tools.operator_process import ROOT
 
 POLICY = "demo/manifests/policy.yaml"
 SHOP = "demo/manifests/shop.yaml"
@@ -54,31 +54,31 @@ class Play:
 
     # ------------------------------------------------------------ a namespace
 
+    def furniture(self, act: str) -> list[tuple[str, str]]:
+        """What an act's namespace gets, as (a command that prints it or nothing, the file): shop, night orders, people, the right to act."""
+        images, level = self.world.images, level_of(act)
+        real = images.good not in (ROOT / SHOP).read_text()
+        return [
+            (f"sed -E 's#registry.example/(checkout|storefront):[0-9.]+#{images.good}#' {SHOP}" if real else "", SHOP),
+            (f"sed 's/level: L3/level: {level}/' {POLICY}" if level != "L3" else "", POLICY),
+            ("", PEOPLE),
+            ("", BINDING),
+        ]
+
     def furnish(self, act: str) -> None:
-        """The shop, its people and its night orders in the act's namespace, without narration."""
-        namespace, level = NAMESPACES[act], level_of(act)
-        for command in (f"kubectl create namespace {namespace}", *self.furniture(namespace, level)):
-            answer = self.world.shell(command)
-            if answer.status:
-                raise Failed(f"`{command}`: {answer.text.strip()}")
+        """Makes and furnishes the act's namespace, command by command."""
+        namespace = NAMESPACES[act]
+        self.must(f"kubectl create namespace {namespace}")
+        for printer, file in self.furniture(act):
+            self.must(f"{printer} | kubectl -n {namespace} apply -f -" if printer else f"kubectl -n {namespace} apply -f {file}")
 
-    def furniture(self, namespace: str, level: str) -> list[str]:
-        """The commands that furnish a namespace."""
-        images = self.world.images
-        shop = f"kubectl -n {namespace} apply -f {SHOP}"
-        if images.good not in (self.world_file(SHOP)):
-            shop = f"sed -E 's#registry.example/(checkout|storefront):[0-9.]+#{images.good}#' {SHOP} | kubectl -n {namespace} apply -f -"
-        policy = f"kubectl -n {namespace} apply -f {POLICY}"
-        if level != "L3":
-            policy = f"sed 's/level: L3/level: {level}/' {POLICY} | kubectl -n {namespace} apply -f -"
-        return [shop, policy, f"kubectl -n {namespace} apply -f {PEOPLE}", f"kubectl -n {namespace} apply -f {BINDING}"]
-
-    @staticmethod
-    def world_file(path: str) -> str:
-        """A file of the repository."""
-        from tools.operator_process import ROOT
-
-        return (ROOT / path).read_text()
+    def furnish_silently(self, act: str) -> None:
+        """The same at once and without narration."""
+        namespace = NAMESPACES[act]
+        printers = "; echo ---; ".join(printer or f"cat {file}" for printer, file in self.furniture(act))
+        answer = self.world.shell(f"kubectl create namespace {namespace} && {{ {printers}; }} | kubectl -n {namespace} apply -f -")
+        if answer.status:
+            raise Failed(f"namespace {namespace} could not be furnished: {answer.text.strip()}")
 
     def wait_healthy(self, namespace: str) -> None:
         """The shop serves, and the operator has written down that this release was healthy."""
@@ -120,10 +120,14 @@ class Play:
             raise Failed(f"{late}{seen}") from None
         return found[-1]
 
-    @cached_property
-    def can_show(self) -> bool:
-        """Whether `nightorders show` is there."""
-        return self.world.shell("nightorders show --help").status == 0
+    def show(self, incident: Json, sections: Mapping[str, int], who: str = "ann") -> None:
+        """The story of an Incident, as `nightorders show` tells it, cut to some sections (title → most lines)."""
+        namespace = incident["metadata"]["namespace"]
+        command = f"nightorders show {name(incident)} -n {namespace}"
+        self.narrator.command(command, who)
+        answer = self.world.shell(command, who)
+        self.narrator.output(answer.text, keep=None if answer.status else sections)
+        self.expect(answer.status == 0, f"`{command}` ended with status {answer.status}")
 
 
 def level_of(act: str) -> str:

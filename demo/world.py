@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tools.cluster.errors import KubectlError
 from tools.cluster.local import LocalCluster
 from tools.cluster.named import VARIABLE
 from tools.cluster.paths import state_directory, temporary_directory
+from tools.cluster.rest import ApiError
 from tools.cluster.supervision import Supervision
 from tools.operator_process import ACCOUNT, NAMESPACE, ROOT, OperatorProcess, install, wait_guarded
 
@@ -95,20 +97,13 @@ class World:
         self.operator: OperatorProcess | None = None
         self.people: dict[str, Path] = {}
         self._cache = temporary_directory("demo")
+        self._api = cluster.api() if isinstance(cluster, LocalCluster) else None
 
     # ------------------------------------------------------------ making it
 
     @classmethod
-    def start(cls, name: str, *, keep: bool, provider: str | None, progress: Progress) -> World:
+    def start(cls, name: str, *, keep: bool, provider: str, progress: Progress) -> World:
         """A cluster, with nothing of ours in it yet. Raises NotPlayed, ClusterError."""
-        if provider is None and not os.environ.get(VARIABLE):
-            provider = "local"
-        if keep and provider != "local":
-            raise NotPlayed(
-                f"KEEP=1 is for local clusters, and {VARIABLE} is set: there the operator is this program's child and ends with it"
-            )
-        if provider == "local":
-            _nobody_plays(name)
         cluster = provide(name=name, keep=keep, require=provider, progress=progress)
         try:
             if cluster.provider == "kubeconfig":
@@ -159,7 +154,7 @@ class World:
     def shell(self, command: str, who: str = "") -> Answer:
         """Runs a command line in bash, in the root of the repository, as that person (default: the administrator)."""
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-o", "pipefail", "-c", command],
             cwd=ROOT,
             env=self._environment(self.kubeconfig(who)),
             stdin=subprocess.DEVNULL,
@@ -195,26 +190,37 @@ class World:
             return self.cluster.service_account(NAMESPACE, ACCOUNT)
         return self.people[who] if who else self.cluster.kubeconfig
 
-    def get(self, namespace: str, what: str) -> Json:
-        """One object; empty when it is not there."""
-        done = self.cluster.kubectl("-n", namespace, "get", what, "-o", "json", check=False)
-        found: Json = json.loads(done.stdout) if done.returncode == 0 else {}
-        return found
+    def get(self, path: str) -> Json:
+        """What the API server has at that path; empty when there is nothing. Without kubectl where possible: it is asked often."""
+        if self._api is None:
+            done = self.cluster.kubectl("get", "--raw", path, check=False)
+            found: Json = json.loads(done.stdout) if done.returncode == 0 else {}
+            return found
+        try:
+            return self._api.get(path)
+        except ApiError as problem:
+            if problem.status == HTTPStatus.NOT_FOUND:
+                return {}
+            raise
 
     def incidents(self, namespace: str) -> list[Json]:
         """All Incidents there."""
-        items: list[Json] = self.get(namespace, "incidents").get("items", [])
+        items: list[Json] = self.get(f"/apis/nightorders.dev/v1alpha1/namespaces/{namespace}/incidents").get("items", [])
         return items
+
+    def deployment(self, namespace: str, name: str) -> Json:
+        """One Deployment."""
+        return self.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
 
     def image(self, namespace: str) -> str:
         """What checkout asks for now."""
-        return str(self.get(namespace, "deployment/checkout")["spec"]["template"]["spec"]["containers"][0]["image"])
+        return str(self.deployment(namespace, "checkout")["spec"]["template"]["spec"]["containers"][0]["image"])
 
     def recorded_healthy(self, namespace: str, name: str) -> bool:
         """Whether the operator has written down that the workload's present release was healthy."""
-        uid = self.get(namespace, f"deployment/{name}").get("metadata", {}).get("uid")
-        recorded = self.get(namespace, "ledger/ledger").get("spec", {}).get("healthyRevisions", [])
-        return any(one["workloadUid"] == uid for one in recorded)
+        uid = self.deployment(namespace, name).get("metadata", {}).get("uid")
+        ledger = self.get(f"/apis/nightorders.dev/v1alpha1/namespaces/{namespace}/ledgers/ledger")
+        return any(one["workloadUid"] == uid for one in ledger.get("spec", {}).get("healthyRevisions", []))
 
     def image_will_be_missing(self, namespace: str) -> None:
         """Simulated nodes must be told what a registry would answer; real ones ask it."""
@@ -223,6 +229,19 @@ class World:
 
 
 # ---------------------------------------------------------------- before and after
+
+
+def choose_provider(asked: str | None, name: str, *, keep: bool) -> str:
+    """Where the cluster comes from: what was asked for, else the cluster that the user names, else a local one.
+
+    Raises NotPlayed where nothing can be played there now.
+    """
+    provider = asked or ("kubeconfig" if os.environ.get(VARIABLE) else "local")
+    if keep and provider != "local":
+        raise NotPlayed(f"KEEP=1 is for local clusters, and {VARIABLE} is set: there the operator is this program's child and ends with it")
+    if provider == "local":
+        _nobody_plays(name)
+    return provider
 
 
 def _nobody_plays(name: str) -> None:
