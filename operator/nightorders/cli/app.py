@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -242,10 +243,11 @@ def _confirm(question: str) -> None:
     from ..api.meta import line
     from .errors import refused
 
-    try:
-        agreed = typer.confirm(f"\n{line(question)}", err=True)
-    except typer.Abort:
-        agreed = False
+    typer.echo(f"\n{line(question)} [y/N] ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        typer.echo(err=True)
+    agreed = answer.strip().casefold() in ("y", "yes")
     if not agreed:
         raise refused("nothing was written: not confirmed (without a terminal: --yes, best with --digest)")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from ..api.meta import EXECUTION_LABEL, STOP_CONFIGMAP, Condition, Level, find_condition
-from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, Verification
+from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Measurement, Phase, Plan, Verification
 from ..domain.reasons import Reason
 from . import paste, story
 from .document import Code, Diff, Document, Row, Say, Section, Tone, section
@@ -39,14 +39,18 @@ def document(incident: Incident, now: datetime, flags: Sequence[str] = ()) -> Do
 
 def _head(incident: Incident, now: datetime) -> Iterator[Row]:
     s, spec = incident.status, incident.spec
-    yield Say(s.summary or "not diagnosed yet", tone=Tone.STRONG, bullet=False)
     level = f", level {s.autonomy.level}" if s.autonomy else ""
-    yield Say(f"{s.phase or 'Triage'}, {spec.severity}, {spec.target.title}{level}", bullet=False)
+    closed = find_condition(s.conditions, "Closed")
+    yield Say(f"{s.phase or Phase.TRIAGE}: {spec.severity}, {spec.target.title}{level}", tone=Tone.STRONG, bullet=False)
+    if closed is not None:
+        yield Say(f"{closed.message or closed.reason}, {both(closed.last_transition_time, now)}", bullet=False)
+    if s.summary and s.diagnosed_at:
+        yield Say(f"diagnosed {both(s.diagnosed_at, now)}: {s.summary}", bullet=False)
+    else:
+        yield Say(s.summary or "not diagnosed yet", bullet=False)
     opener = "the operator's own detector" if spec.signal else spec.requested_by or "somebody unnamed"
-    opened = f", {both(incident.metadata.creation_timestamp, now)}" if incident.metadata.creation_timestamp else ""
-    yield Say(f"opened by {opener}{opened}{f': {spec.title}' if spec.title else ''}", bullet=False)
-    if s.diagnosed_at:
-        yield Say(f"diagnosed {both(s.diagnosed_at, now)}", bullet=False)
+    opened = f" {both(incident.metadata.creation_timestamp, now)}" if incident.metadata.creation_timestamp else ""
+    yield Say(f"opened{opened} by {opener}{f': {spec.title}' if spec.title else ''}", bullet=False)
 
 
 def _no_plan(s: IncidentStatus) -> Iterator[Row]:
@@ -144,17 +148,21 @@ def _verification(v: Verification | None, now: datetime) -> Iterator[Row]:
     tone = {"Recovered": Tone.GOOD, "Pending": Tone.WARN}.get(v.verdict, Tone.BAD)
     end = f"decides {both(v.until, now)}" if v.verdict == "Pending" else f"window ended {both(v.until, now)}"
     yield Say(f"{v.verdict}{f': {v.message}' if v.message else ''}; {v.samples} samples, {end}", tone=tone, bullet=False)
-    before = {m.check: m for m in v.baseline}
+    before = {m.check: _measured(m) for m in v.baseline}
     for m in v.measurements:
-        was = f" (before: {before[m.check].verdict} {before[m.check].value})" if m.check in before else ""
-        told = f": {m.message}" if m.message else ""
-        yield Say(f"{m.check}: {m.verdict} {m.value}{told}{was}".replace(" :", ":"))
+        told = f": {m.message}" if m.message and m.message != m.value else ""
+        was = f" (before: {before[m.check]})" if m.check in before else ""
+        yield Say(f"{m.check}: {_measured(m)}{told}{was}")
+
+
+def _measured(m: Measurement) -> str:
+    return f"{m.verdict} {m.value}".rstrip()
 
 
 def _conditions(s: IncidentStatus, now: datetime) -> Iterator[Row]:
     known = sorted(s.conditions, key=lambda c: ORDER.index(c.type) if c.type in ORDER else len(ORDER))
     for c in known:
-        yield Say(f"{_condition(c)}, since {both(c.last_transition_time, now)}")
+        yield Say(f"{_condition(c).rstrip('.')}, since {both(c.last_transition_time, now)}")
 
 
 def _condition(c: Condition) -> str:

@@ -113,7 +113,8 @@ def _changes(status: IncidentStatus, now: datetime) -> Iterator[Row]:
 
 
 def _radius(status: IncidentStatus) -> Iterator[Row]:
-    if (radius := status.blast_radius) is None:
+    radius = status.blast_radius
+    if radius is None or not (status.grade or radius.pods_percent or radius.victims):
         return
     yield Say(f"{radius.pods_percent} % of the pods that it wants do not serve")
     if radius.workloads:
