@@ -60,6 +60,7 @@ class LeaderLease:
         self._renewed = float("-inf")
         self._seen: tuple[object, ...] = ()
         self._seen_at = float("-inf")
+        self._asked = False
 
     @property
     def leading(self) -> bool:
@@ -84,14 +85,14 @@ class LeaderLease:
         self._on_lost(self.message or "the lease was not renewed in time")
 
     async def release(self) -> None:
-        """Gives the lease back, so that another need not wait. Never raises; does nothing unless we hold it."""
-        held, self._renewed = self.leading, float("-inf")
-        if not held:
+        """Gives the lease back, so that another need not wait. Never raises; does nothing if we never asked for it or another holds it."""
+        self._renewed = float("-inf")
+        if not self._asked:  # asked, and not held: an acquire that was cancelled may have got it
             return
         try:
             async with asyncio.timeout(self._retry):
                 lease = await self._call("GET", self._path)
-                if lease["spec"].get("holderIdentity") == self.identity:
+                if (lease.get("spec") or {}).get("holderIdentity") == self.identity:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_now()}
                     await self._call("PUT", self._path, lease)
         except (PortError, TimeoutError) as error:
@@ -116,6 +117,7 @@ class LeaderLease:
         try:
             lease = await self._call("GET", self._path)
         except NotFoundError:
+            self._asked = True
             body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}, "spec": self._spec({})}
             await self._call("POST", self._collection, body)
             return True
@@ -129,6 +131,7 @@ class LeaderLease:
             self.message = f"{holder} leads"
             return False
         lease["spec"] = self._spec(spec)
+        self._asked = True
         await self._call("PUT", self._path, lease)  # under the resourceVersion that was read
         return True
 

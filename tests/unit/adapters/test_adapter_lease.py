@@ -238,6 +238,34 @@ async def test_release_leaves_anothers_lease_alone() -> None:
         await a.release()
 
 
+async def test_an_acquire_that_was_cancelled_after_its_write_is_released() -> None:
+    async with connected() as (api, client):
+        store = Store(api)
+
+        async def slow_to_answer(request: web.Request) -> web.StreamResponse:
+            answer = await store(request)
+            if request.method != "GET":
+                await asyncio.sleep(0.3)
+            return answer
+
+        api.default = slow_to_answer
+        a = candidate(client, "a", lease=30, renew_deadline=20, retry=2)
+        taking = asyncio.create_task(a.acquire())
+        await eventually(lambda: store.lease is not None)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        assert not a.leading
+        await a.release()
+        assert store.spec["holderIdentity"] == ""
+
+
+async def test_whoever_never_asked_releases_nothing() -> None:
+    async with connected() as (api, client):
+        Store(api)
+        await candidate(client, "a").release()
+        assert api.asked == []
+
+
 async def test_metadata_of_the_lease_survives() -> None:
     async with connected() as (api, client):
         store = Store(api)
