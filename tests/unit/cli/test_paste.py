@@ -175,6 +175,7 @@ def test_a_command_that_cannot_be_printed_is_left_out() -> None:
     assert paste.pipeline((("kubectl", "get", "x"), ("kubectl", "$(id)"))) == ""
     assert paste.checked("kubectl get 'pods") == ""
     assert paste.checked("$(id) x") == ""
+    assert paste.checked("kubectl create rolebinding x --user=[redacted]") == ""
     assert paste.checked("kubectl get pods | sh") == "kubectl get pods '|' sh"
     assert paste.checked(paste.INSTALL_CRDS) == paste.INSTALL_CRDS
     guess = Guess(text="x", settled_by="kubectl get pods; id")
