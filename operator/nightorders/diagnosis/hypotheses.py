@@ -15,6 +15,7 @@ from .findings import Finding
 Grade = Literal["A", "B", "C", "D"]
 MOST_SHOWN = 8
 CLIP = 20.0
+_ORDER = tuple(Category)  # as in the table of mechanisms: of two that fit alike, the first that holds
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ FACTORS: Mapping[str, Factor] = {
     "introduced by this release": Factor(
         Channel.CHANGE, 10, "the field differs from the revision before, and failing pods are of this one"
     ),
+    "whole container is new": Factor(Channel.CHANGE, 2, "a program that never ran here fails by itself more often than by one setting"),
     "was complete before": Factor(Channel.CHANGE, 1 / 4, "the rollout had been complete before the first failure"),
     "one of several releases": Factor(Channel.CHANGE, 5, "it came in after the last healthy revision, together with other changes"),
     "edited before it began": Factor(Channel.CHANGE, 5, "it changed after healthy pods had started and before the first failure"),
@@ -144,7 +146,7 @@ def rank(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     best: dict[tuple[int, str], tuple[float, float]] = {}
     for c in standing:
         best[_topic(c)] = max(best.get(_topic(c), (0.0, 0.0)), (c.explains, c.score(text=False)))
-    standing.sort(key=lambda c: (_descending(best[_topic(c)]), c.object, _descending((c.explains, c.score())), c.category.value))
+    standing.sort(key=lambda c: (_descending(best[_topic(c)]), c.object, _descending((c.explains, c.score())), _ORDER.index(c.category)))
     neutral = [c for c in every if not c.refuted and c.category in (Category.UNKNOWN, Category.NO_FAULT)]
     for c in sorted(neutral, key=lambda c: c.score(), reverse=True):
         at = next((i for i, s in enumerate(standing) if s.score() < c.score() or s.score() == c.score()), len(standing))

@@ -455,6 +455,42 @@ def init_crash() -> Snapshot:
     return w.snapshot()
 
 
+def all_replaced(*, edited: timedelta | None, completed: timedelta = 3 * MINUTE, previous: bool = False) -> Snapshot:
+    """A young app: complete three minutes ago, then an edit, then every pod deleted; the new pods exit and nothing serves."""
+    t = template(container(envFrom=[{"configMapRef": {"name": "checkout"}}]))
+    d = deployment(t, available=0, age=5 * MINUTE, progressing_age=completed)
+    rs = replicaset(d, 2, t, age=5 * MINUTE, replicas=3)
+    older = [replicaset(d, 1, NEW_IMAGE, age=6 * MINUTE)] if previous else []
+    pods = [pod(rs, i, age=MINUTE, node=f"n{i}", ready=False, states=[crashing()]) for i in range(3)]
+    cm = configmap("checkout", {"HOST": "x"}, age=5 * MINUTE, edited=edited)
+    return snapshot(d, rs, *older, *pods, cm, logs={LogKey(pods[0]["metadata"]["name"], "app"): ("KeyError: 'PORT'",)})
+
+
+def new_sidecar() -> Snapshot:
+    side = container("side", "registry.example/side:1", env=[env("A", "x")])
+    w = crash(template(container(), side), state=crashing(name="side"))
+    return w.snapshot(logs={LogKey(w.new_pods[0]["metadata"]["name"], "side"): ("boom",)})
+
+
+YOUNG = (
+    Situation(
+        "all pods replaced after an edit", lambda: all_replaced(edited=2 * MINUTE), of("BadConfiguration ConfigMap/checkout Edit", "B")
+    ),
+    Situation(
+        "all pods replaced after an edit, with an older release",
+        lambda: all_replaced(edited=2 * MINUTE, previous=True),
+        of("BadConfiguration ConfigMap/checkout Edit", "B"),
+    ),
+    Situation("all pods replaced, nothing was edited", lambda: all_replaced(edited=None, previous=True), unknown()),
+    Situation("a new sidecar exits", new_sidecar, of("BadRelease Deployment/checkout rev 7", "C")),
+    Situation(
+        "ConfigMap deleted, then rollout restart",
+        lambda: missing(template(*READS["spec"]["containers"], annotations={"restartedAt": "x"}), NO_CONFIG, READS).snapshot(),
+        of("MissingObject ConfigMap/checkout-v2 Deletion", "A"),
+    ),
+)
+
+
 # -- references that lead nowhere ---------------------------------------------------------------------------
 
 READS = template(container(envFrom=[{"configMapRef": {"name": "checkout-v2"}}]))
@@ -689,7 +725,7 @@ STATES = (
     ),
 )
 
-ALL = (*IMAGES, *EXITS, *MISSING, *STATES)
+ALL = (*IMAGES, *EXITS, *YOUNG, *MISSING, *STATES)
 
 
 @pytest.mark.parametrize("situation", ALL, ids=lambda s: s.name)

@@ -133,6 +133,8 @@ class _Suspicion:
         proof = self.case.saw_release(Introduced(self.f.revision, self.baseline), shown)
         yield Mark("only an exit", self.f.seen)
         yield Mark("one of several releases" if len(self.steps) > 1 else "introduced by this release", (proof,))
+        if self.new_container and all(d.aspect is Aspect.IMAGE for d in mine):
+            yield Mark("whole container is new")
         if self._was_complete():
             yield Mark("was complete before")
         if self.contrast.separates_revisions:
