@@ -242,7 +242,7 @@ def sample_due(incident: Incident, now: datetime) -> bool:
     v, plan = incident.status.verification, incident.status.plan
     if v is None or plan is None:
         return False
-    return now >= v.until or now >= v.started_at + timedelta(seconds=plan.verify.every_seconds) * v.samples
+    return now >= verification.next_sample(v, plan.verify)
 
 
 def built_in(incident: Incident, plan: Plan, target: KubeObject, snapshot: Snapshot, at: datetime) -> tuple[Measurement, ...]:

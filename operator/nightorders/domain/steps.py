@@ -623,21 +623,19 @@ def _applied(s: Situation, e: Execution, plan: Plan, digest: str, now: datetime)
     if digest != e.after:
         message = f"{plan.target.kind}/{plan.target.name} was changed by somebody else during the verification; it is theirs now, nothing is undone"
         return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
-    due = v.started_at + timedelta(seconds=plan.verify.every_seconds) * v.samples
-    if now < due and now < v.until:
+    if now < (due := verification.next_sample(v, plan.verify)):
         return Idle("next sample", due - now)
     if not s.samples:
         return Idle("nothing was measured in this pass", SOON)
     worse_before = bool(verification.worse_on_workload({m.check: m for m in v.measurements}))
-    seen = verification.observe(v, s.samples, now)
+    seen = verification.observe(v, plan.verify, s.samples, now)
     verdict = verification.conclude(seen, plan, worse_before, now)
     record = Record(s.incident, now).set(verification=seen)
     if verdict is None:
         passing = sum(m.verdict == "Pass" for m in s.samples)
         message = f"{passing} of {len(s.samples)} checks pass; decides at {seen.until:%H:%M:%S}Z"
         record.condition("Verified", "Unknown", Reason.VERIFYING, message)
-        next_at = min(v.started_at + timedelta(seconds=plan.verify.every_seconds) * seen.samples, v.until)
-        return _save(s, record, max(timedelta(seconds=0.2), next_at - now), None)
+        return _save(s, record, max(timedelta(seconds=0.1), verification.next_sample(seen, plan.verify) - now), None)
     record.set(verification=seen.model_copy(update={"verdict": verdict.verdict, "message": line(verdict.message)}))
     return _concluded(s, e, plan, verdict, record, now)
 

@@ -1,7 +1,9 @@
 """Whether it helped: measurements against a baseline → Recovered, Worse, Unchanged, NoData, Superseded.
 
-Recovered needs every check to pass without a break for the last third of the window and at least two samples; a resolved signal
-or a single good sample proves nothing. Worse is decided early, but only by the workload itself: metrics alone can lie, so a metric
+Recovered needs every check to pass without a break for a third of the window, up to its end, and at least two samples; a resolved
+signal or a single good sample proves nothing. If at the end they pass but not for long enough (a late recovery, or the operator was
+down in between), the window is extended by at most that third: any check that fails then ends it. Worse is decided early, but only by
+the workload itself: metrics alone can lie, so a metric
 that got worse escalates and does not undo (threats.md 18).
 """
 
@@ -18,6 +20,8 @@ from .digest import spec_sha256
 from .snapshot import KubeObject
 
 WORSE_SAMPLES = 2
+BREAK = 3  # a gap of more than so many intervals between two rounds is a break
+SLACK = timedelta(seconds=2)
 SYMPTOM, ROLLOUT, DEPENDENTS, SERVING = "symptom", "rollout", "dependents", "serving"
 BUILT_IN = (SYMPTOM, ROLLOUT, DEPENDENTS, SERVING)
 
@@ -125,10 +129,29 @@ def condition_check(check: CheckSpec, target: KubeObject, at: datetime) -> Measu
     )
 
 
-def observe(v: Verification, samples: Sequence[Measurement], now: datetime) -> Verification:
-    """`v` with one more round of samples: the latest of each check is kept, and since when all pass without a break."""
+def next_sample(v: Verification, spec: VerifySpec) -> datetime:
+    """When the next round of samples is due: every `every_seconds` from the last one, and exactly at the end of the window."""
+    last = last_sample(v)
+    if last is None:
+        return v.started_at
+    due = last + timedelta(seconds=spec.every_seconds)
+    return v.until if last < v.until < due else due
+
+
+def last_sample(v: Verification) -> datetime | None:
+    """When the last round was taken."""
+    return max((m.at for m in v.measurements), default=None)
+
+
+def observe(v: Verification, spec: VerifySpec, samples: Sequence[Measurement], now: datetime) -> Verification:
+    """`v` with one more round of samples: the latest of each check is kept, and since when all pass without a break.
+
+    Time in which nobody measured (the operator was down) is a break: nobody knows what happened in it.
+    """
+    last = last_sample(v)
+    unbroken = last is not None and now - last <= BREAK * timedelta(seconds=spec.every_seconds) + SLACK
     every = all(s.verdict == "Pass" for s in samples)
-    since = (v.passing_since or now) if every else None
+    since = (v.passing_since if v.passing_since and unbroken else now) if every else None
     return v.model_copy(update={"samples": v.samples + 1, "passing_since": since, "measurements": tuple(samples)[:64]})
 
 
@@ -150,12 +173,11 @@ def conclude(v: Verification, plan: Plan, worse_before: bool, now: datetime) -> 
         return Verdict("Unchanged", "; ".join(f"{m.check}: {m.message}" for m in failing))
     if missing:
         return Verdict("NoData", "; ".join(f"{m.check}: {m.message}" for m in missing))
-    steady = v.until - timedelta(seconds=plan.verify.seconds / 3)
-    if v.passing_since is not None and v.passing_since <= steady and v.samples >= WORSE_SAMPLES:
+    if v.passing_since is not None and now - v.passing_since >= timedelta(seconds=plan.verify.seconds / 3) and v.samples >= WORSE_SAMPLES:
         return Verdict(
             "Recovered", f"all {len(v.measurements)} checks passed since {v.passing_since:%H:%M:%S}Z, {v.samples} rounds of samples"
         )
-    return Verdict("Unchanged", "the checks passed only at the end of the window, not without a break for its last third")
+    return None  # every check passes, but not for long enough yet: the window is extended until it has, or until one fails
 
 
 def worse_on_workload(latest: Mapping[str, Measurement]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -12,6 +12,13 @@ from tools.cluster import Cluster, provide
 from tools.operator_process import OperatorProcess, install
 
 _numbers = itertools.count(1)
+# The whole tier is one fleet: more happens here within an hour than any real fleet would allow.
+GENEROUS = {
+    "apiVersion": "nightorders.dev/v1alpha1",
+    "kind": "ClusterRemediationPolicy",
+    "metadata": {"name": "tests"},
+    "spec": {"fleet": {"maxConcurrent": 100, "perHour": 10000}},
+}
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +27,7 @@ def arena() -> Iterator[Cluster]:
     found = provide()
     try:
         install(found)
+        found.apply(GENEROUS)
         yield found
     finally:
         found.stop()
@@ -30,6 +38,16 @@ def _shared_operator(arena: Cluster) -> Iterator[OperatorProcess]:
     process = OperatorProcess(arena)
     yield process
     process.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the end of the operator's log."""
+    report = yield
+    process = getattr(item, "funcargs", {}).get("operator") or getattr(item, "funcargs", {}).get("_shared_operator")
+    if report.failed and isinstance(process, OperatorProcess):
+        report.sections.append(("operator log", process.tail(40)))
+    return report
 
 
 @pytest.fixture

@@ -373,7 +373,12 @@ def test_what_a_human_did_is_never_undone(verdict: str) -> None:
     done = execution("Applied", by="human")
     worse = samples(**{verdict: "Fail"})
     s = in_execution(
-        "Applied", L3, status=running_status("Applied", L3, executions=(done,), verification=verifying(measurements=worse)), samples=worse
+        "Applied",
+        L3,
+        status=running_status(
+            "Applied", L3, executions=(done,), verification=verifying(measurements=samples(EARLIER, **{verdict: "Fail"}))
+        ),
+        samples=worse,
     )
     step = next_step(s, NOW)
     assert isinstance(step, Settle)
@@ -522,7 +527,12 @@ def test_an_undo_is_not_given_up_for_one_read_that_failed(waited: timedelta, giv
 # ---------------------------------------------------------------- verifying
 
 
-def applied(measured: Any, *, samples_before: Any = (), started: timedelta = 4 * MINUTE, rounds: int = 3, **fields: Any) -> Situation:
+EARLIER = NOW - 15 * SECOND  # one interval ago
+
+
+def applied(
+    measured: Any, *, samples_before: Any = samples(EARLIER), started: timedelta = 4 * MINUTE, rounds: int = 3, **fields: Any
+) -> Situation:
     v = verifying(
         started=NOW - started,
         samples=rounds,
@@ -534,8 +544,8 @@ def applied(measured: Any, *, samples_before: Any = (), started: timedelta = 4 *
 
 
 def test_a_sample_is_not_taken_before_it_is_due() -> None:
-    step = next_step(applied((), started=60 * SECOND, rounds=5), NOW)
-    assert step == Idle("next sample", 15 * SECOND)
+    step = next_step(applied((), started=60 * SECOND, samples_before=samples(NOW - 5 * SECOND)), NOW)
+    assert step == Idle("next sample", 10 * SECOND)
 
 
 def test_no_measurement_in_this_pass_is_no_verdict() -> None:
@@ -555,7 +565,7 @@ def test_recovered_closes_the_incident() -> None:
 def test_worse_once_is_looked_at_again_and_worse_twice_is_undone() -> None:
     worse = samples(serving="Fail")
     assert cond(next_step(applied(worse), NOW), "Executed") is None
-    step = next_step(applied(worse, samples_before=worse), NOW)
+    step = next_step(applied(worse, samples_before=samples(EARLIER, serving="Fail")), NOW)
     assert isinstance(step, Save)
     assert (step.status.executions[0].state, step.again) == ("Undoing", timedelta(0))
     assert cond(step, "Verified") == ("False", Reason.WORSE.value)
@@ -610,7 +620,7 @@ def test_somebody_elses_change_is_not_undone(target: Any) -> None:
 def test_verification_goes_on_while_stopped_suspended_or_deleted() -> None:
     for fields in ({"stop": Stop(where="shop")}, {"spec": {"suspend": True}}, {"meta": {"deletionTimestamp": stamp(NOW)}}):
         worse = samples(serving="Fail")
-        step = next_step(applied(worse, samples_before=worse, **fields), NOW)
+        step = next_step(applied(worse, samples_before=samples(EARLIER, serving="Fail"), **fields), NOW)
         assert isinstance(step, Save)
         assert step.status.executions[0].state == "Undoing"
 
@@ -691,7 +701,10 @@ def test_an_incident_that_moves_again_is_no_longer_stalled() -> None:
     stalled = condition("Stalled", "True", Reason.TRY_AGAIN)
     step = next_step(situation(IncidentStatus(conditions=(stalled,))), NOW)
     assert cond(step, "Stalled") is None
-    status = running_status("Applied", verification=verifying(started=NOW - 5 * MINUTE, samples=3, passing_since=NOW - 4 * MINUTE))
+    status = running_status(
+        "Applied",
+        verification=verifying(started=NOW - 5 * MINUTE, samples=3, passing_since=NOW - 4 * MINUTE, measurements=samples(EARLIER)),
+    )
     status = status.model_copy(update={"conditions": (*status.conditions, stalled)})
     step = next_step(in_execution("Applied", status=status, samples=samples()), NOW)
     assert cond(step, "Closed") == ("True", Reason.RECOVERED.value)
