@@ -75,7 +75,7 @@ def perform(chosen: Arguments, narrator: Narrator) -> int:
     keep = False
     try:
         up = time.monotonic()
-        play = Play(narrator, world, auto)
+        play = Play(narrator, world, auto, {act.key: act.changes for act in acts})
         install(play)
         furnish(play, acts)
         for number, act in enumerate(acts, 1):
@@ -151,10 +151,10 @@ def perform_act(play: Play, act: Act, title: str) -> None:
     try:
         act.play(play, namespace_of(act))
     except KeyError as missing:
-        play.expect(False, f"an object of the cluster lacks the field {missing}")
+        play.fault(f"an object of the cluster lacks the field {missing}")
         _explain(play, act)
     except (Failed, KubectlError, ApiError, OSError, subprocess.TimeoutExpired) as problem:
-        play.expect(False, str(problem))
+        play.fault(str(problem))
         _explain(play, act)
 
 
@@ -176,7 +176,7 @@ def conclude(play: Play, acts: Sequence[Act]) -> None:
     else:
         play.act = "audit"
         requests = list(audit.read(log))
-        expected = [closing.Expected(act.key, namespace_of(act), act.changes) for act in acts]
+        expected = [closing.Expected(act.key, namespace_of(act), play.changes[act.key]) for act in acts]
         found = closing.count(requests, expected)
         narrator.say(
             "Not what the operator says about itself, but what the API server logged: requests of the operator's account that changed "
@@ -194,9 +194,11 @@ def conclude(play: Play, acts: Sequence[Act]) -> None:
             narrator.progress(one)
         narrator.say("The first number again, with nothing of ours:")
         again = play.run(closing.recount(log)).text.strip()
-        play.expect(again == str(sum(act.changes for act in acts)), f"grep finds the same number of changes: {again}")
+        play.expect(
+            again == str(sum(e.changes for e in expected)), f"grep finds {sum(e.changes for e in expected)} changes; it finds {again}"
+        )
         for problem in found.problems:
-            play.expect(False, problem)
+            play.fault(problem)
     narrator.line()
     if play.problems:
         narrator.wrong(f"{len(play.problems)} things did not end as they should:")

@@ -53,6 +53,9 @@ def approval_gated(play: Play, namespace: str) -> None:
     play.expect(bool(plan.get("dryRun", {}).get("diff")), "the plan holds the API server's dry run")
     forgeries(play, namespace, incident)
     incident = approve(play, namespace, incident)
+    if condition(incident, "Planned").get("reason") == "Rejected":
+        rejected(play, namespace, incident)
+        return
     if phase(incident) not in CLOSED:
         incident = play.incident(namespace, CLOSED, "the operator has rolled back and verified", RECOVERED_SECONDS)
     ended(play, namespace, incident, by="operator")
@@ -87,7 +90,7 @@ def forgeries(play: Play, namespace: str, incident: Json) -> None:
             f"this approval is refused by the policy nightorders-approvals: {what}",
         )
     image = play.world.image(namespace)
-    play.expect(image == play.world.images.bad, f"nothing has moved by then: checkout still asks for {play.world.images.bad}, not {image}")
+    play.expect(image == play.world.images.bad, f"checkout still asks for {play.world.images.bad}; it asks for {image}")
     play.narrator.notice(
         "the API server refused each of them, by a ValidatingAdmissionPolicy that compares the claim with the user of the request; "
         "the operator was not even asked."
@@ -112,8 +115,16 @@ def approve(play: Play, namespace: str, incident: Json) -> Json:
         incident = _human(play, namespace, incident)
         if phase(incident) != "AwaitingApproval":
             return incident
-    play.must(incident["status"]["plan"]["approve"], "ann")
+    answer = play.run(incident["status"]["plan"]["approve"], "ann")
+    if answer.refused:
+        incident = _latest(play, namespace, incident)  # somebody may have approved at the same moment
+        if phase(incident) == "AwaitingApproval":
+            raise Failed("the approval was refused")
     return incident
+
+
+def _latest(play: Play, namespace: str, incident: Json) -> Json:
+    return next((i for i in play.world.incidents(namespace) if name(i) == name(incident)), incident)
 
 
 def _human(play: Play, namespace: str, incident: Json) -> Json:
@@ -121,13 +132,21 @@ def _human(play: Play, namespace: str, incident: Json) -> Json:
     latest = [incident]
 
     def ask() -> bool:
-        latest[0] = next((i for i in play.world.incidents(namespace) if name(i) == name(incident)), incident)
+        latest[0] = _latest(play, namespace, incident)
         return phase(latest[0]) != "AwaitingApproval" or enter_pressed()
 
     play.wait("waiting for your approval, or Enter", ask, 3600)
-    if condition(latest[0], "Planned").get("reason") == "Rejected":
-        raise Failed("the plan was rejected, so nothing was done and the act ends here; the demo counts on an approval")
     return latest[0]
+
+
+def rejected(play: Play, namespace: str, incident: Json) -> None:
+    """The human at the keyboard said no. Then nothing may have changed."""
+    play.changes["L3"] = 0
+    play.show(incident, {"Plan": 6, "Where it stands": 12, "Timeline": 12})
+    play.expect(play.world.image(namespace) == play.world.images.bad, "the Deployment is as dan left it")
+    play.narrator.notice(
+        "you rejected the plan; it is not proposed again for this Incident, and checkout stays as it is for you to repair."
+    )
 
 
 # ---------------------------------------------------------------- L1, L2, L4
@@ -219,7 +238,7 @@ def ended(play: Play, namespace: str, incident: Json, *, by: str) -> None:
         f"the Incident ended as Recovered, not as {phase(incident)}: {condition(incident, 'Closed').get('message')}",
     )
     play.expect(status.get("verification", {}).get("verdict") == "Recovered", "the verification says Recovered")
-    play.expect([e.get("by") for e in status.get("executions", [])] == [by], f"one execution, by the {by}")
+    play.expect([e.get("by") for e in status.get("executions", [])] == [by], f"there is one execution, by the {by}")
     image = play.world.image(namespace)
     play.expect(image == play.world.images.good, f"checkout asks for {play.world.images.good} again, not {image}")
     who = "the operator made the change" if by == "operator" else "ann made the change, and the operator found it by itself"

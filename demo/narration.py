@@ -234,8 +234,10 @@ class Narrator:
 
     def wrong(self, text: str) -> None:
         """Something is not as it should be."""
-        for one in wrap(f"WRONG: {text}", self.look.width, INDENT, INDENT * 2):
+        first, *more = text.rstrip("\n").split("\n")
+        for one in wrap(f"WRONG: {first}", self.look.width, INDENT, INDENT * 2):
             self.line(self.paint(one, "31"))
+        self.output("\n".join(more))
 
     def command(self, command: str, who: str = "", *, gap: bool = True) -> None:
         """A command as typed, after a prompt that names whoever types it, and an empty line if there is to be a gap."""

@@ -21,11 +21,15 @@ RECOVERED_SECONDS = 90.0
 
 @dataclass
 class Play:
-    """One run of the demo. `problems` says, per act, what did not end as it should."""
+    """One run of the demo. `problems` says, per act, what did not end as it should.
+
+    `changes` is how many changes of the operator the audit log must show, by act.
+    """
 
     narrator: Narrator
     world: World
     auto: bool
+    changes: dict[str, int]
     problems: list[str] = field(default_factory=list)
     act: str = ""
 
@@ -45,12 +49,15 @@ class Play:
             raise Failed(f"`{command}` ended with status {answer.status}")
         return answer
 
-    def expect(self, holds: bool, what: str) -> bool:
-        """Writes down, and says at once, what should hold and does not."""
+    def expect(self, holds: bool, what: str) -> None:
+        """Writes down, and says at once, what should hold and does not: a clause."""
         if not holds:
-            self.problems.append(f"{self.act}: {what}")
-            self.narrator.wrong(what)
-        return holds
+            self.fault(f"it does not hold that {what}")
+
+    def fault(self, text: str) -> None:
+        """Writes down, and says at once, what went wrong."""
+        self.problems.append(f"{self.act}: {text}")
+        self.narrator.wrong(text)
 
     # ------------------------------------------------------------ a namespace
 
@@ -127,7 +134,8 @@ class Play:
         self.narrator.command(command, who)
         answer = self.world.shell(command, who)
         self.narrator.output(answer.text, keep=None if answer.status else sections)
-        self.expect(answer.status == 0, f"`{command}` ended with status {answer.status}")
+        if answer.status:
+            self.fault(f"`{command}` ended with status {answer.status}")
 
 
 def level_of(act: str) -> str:
