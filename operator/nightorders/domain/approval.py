@@ -17,7 +17,8 @@ from ..api.v1alpha1.policy import ApprovalSpec
 LONGEST_NAME = 256  # of a username; a longer one cannot be recorded, so it cannot count, and must not end the pass
 
 
-MOST_APPROVERS = 16
+MOST_APPROVALS = 16
+KEYS_EACH = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def seen(annotations: Mapping[str, str], plan: Plan, before: tuple[Approval, ...
     digest: an old approval does not become young by waiting.
     """
     known = {(a.key, a.user, a.digest): a for a in before}
-    found: dict[str, Approval] = {}
+    found: dict[str, list[Approval]] = {}
     for key, value in sorted(annotations.items()):
         if not key.startswith(APPROVE_PREFIX):
             continue
@@ -68,9 +69,9 @@ def seen(annotations: Mapping[str, str], plan: Plan, before: tuple[Approval, ...
         if digest == plan.digest and 0 < len(user) <= LONGEST_NAME:
             short = key.removeprefix(APPROVE_PREFIX)
             one = known.get((short, user, digest)) or Approval(user=user, key=short, digest=digest, at=now)
-            if user not in found or one.at > found[user].at:  # one entry a person, the youngest: nobody crowds others out
-                found[user] = one
-    return tuple(found[user] for user in sorted(found))[:MOST_APPROVERS]
+            found.setdefault(user, []).append(one)
+    # Few a person, so that nobody crowds others out; each key by itself, since one that is forgotten would look new in every pass.
+    return tuple(one for user in sorted(found) for one in found[user][-KEYS_EACH:])[:MOST_APPROVALS]
 
 
 def judge(

@@ -146,6 +146,19 @@ def test_two_approvals_of_one_person_are_as_young_as_the_younger() -> None:
     assert isinstance(ask(yes("alice", "alice"), before=first, now=NOW + 15 * MINUTE), Approved)
 
 
+def test_a_person_with_two_keys_does_not_stay_young_for_ever() -> None:
+    """Remembering only one of them made the other look new in every pass."""
+    approvals = seen(yes("alice", "alice"), PLAN, (), NOW)
+    for minute in range(1, 15):
+        approvals = seen(yes("alice", "alice"), PLAN, approvals, NOW + minute * MINUTE)
+    assert ask(yes("alice", "alice"), before=approvals, now=NOW + 15 * MINUTE) == Waiting(1, 1, ())
+
+
+def test_nobody_crowds_others_out() -> None:
+    notes = {f"{APPROVE_PREFIX}k{i:02}": f"{PLAN.digest}|alice" for i in range(40)} | {f"{APPROVE_PREFIX}z": f"{PLAN.digest}|zoe"}
+    assert {a.user for a in seen(notes, PLAN, (), NOW)} == {"alice", "zoe"}
+
+
 def test_one_that_vanished_is_withdrawn() -> None:
     first = seen(yes("alice"), PLAN, (), NOW)
     assert seen({}, PLAN, first, NOW + SECOND) == ()
