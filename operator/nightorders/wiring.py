@@ -32,7 +32,7 @@ from .controller.orders import OrderBook
 from .controller.queue import WorkQueue
 from .controller.reconciler import Key, Reconciler
 from .controller.watchman import Watchman
-from .diagnosis.redaction import redact
+from .domain.redaction import redact
 from .domain.situation import Operator, Proof
 from .handlers.events import LastSeen, registry, watch_own_kinds
 from .ports import PortError

@@ -20,7 +20,6 @@ from ..domain.reasons import Reason
 from ..domain.record import Record
 from ..domain.situation import Operator
 from ..domain.snapshot import Absent, KubeObject, NotLooked
-from ..domain.steps import FINDING_REASON
 from ..ports import ObjectKey, PortError
 from . import paste, story
 from .document import Code, Document, Row, Say, Section, Tone, section
@@ -164,7 +163,6 @@ def _status(incident: Incident, d: Diagnosis, proposal: Proposal | NoProposal | 
     record = Record(incident, now)
     known = d.finding in (Finding.FAULT, Finding.NO_FAULT)
     record.condition("Triaged", "True", Reason.LOOKED, f"{incident.spec.target.title} exists and was looked at")
-    record.condition("Diagnosed", "True" if known else "False", FINDING_REASON[d.finding], d.message)
     match proposal:
         case Proposal():
             record.condition("Planned", "True", Reason.ADVISED, f"{proposal.action}: {proposal.impact}")
@@ -172,24 +170,7 @@ def _status(incident: Incident, d: Diagnosis, proposal: Proposal | NoProposal | 
             record.condition("Planned", "False", proposal.reason, proposal.message)
         case None:
             record.condition("Planned", "False", Reason.NO_PLAN_NEEDED if known else Reason.CATEGORY_UNKNOWN, d.message)
-    top = d.top
-    return record.set(
-        summary=line(d.summary),
-        first_summary_at=now,
-        diagnosed_at=now,
-        cause=line(story.origin(top), 256) if top else "",
-        grade=top.grade if top else "",
-        facts=d.facts,
-        guesses=d.guesses,
-        evidence=d.evidence,
-        hypotheses=d.hypotheses,
-        unexplained=d.unexplained,
-        gaps=d.gaps,
-        blast_radius=d.blast_radius,
-        owners=d.owners,
-        changes=d.changes,
-        cost=d.cost,
-    ).done()
+    return record.diagnosis(d).done()
 
 
 # ------------------------------------------------------------ what it says

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from ..diagnosis.redaction import MARK as REDACTED
+from ..domain.redaction import MARK as REDACTED
 
 PROGRAMS = ("kubectl", "nightorders")  # nothing else is ever printed for pasting, whoever wrote it
 _PLAIN = re.compile(r"[A-Za-z0-9._:/=@,-]+")

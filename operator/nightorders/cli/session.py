@@ -19,7 +19,7 @@ from ..adapters.kube.resources import KNOWN
 from ..api.meta import API_VERSION
 from ..api.v1alpha1.incident import Incident
 from ..api.v1alpha1.ledger import Ledger
-from ..diagnosis.redaction import redact
+from ..domain.redaction import redact
 from ..ports import Clock, ClusterReader, ForbiddenError, PermanentError, PortError, Unreadable
 from .errors import explained, not_installed, usage
 

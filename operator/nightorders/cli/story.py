@@ -71,7 +71,7 @@ def strict(text: str) -> str:
 
 
 def _hypothesis(number: int, h: Hypothesis, now: datetime) -> Iterator[Row]:
-    yield Say(f"{number}. {origin(h)}", tone=Tone.STRONG, bullet=False)
+    yield Say(f"{number}. {h.title}", tone=Tone.STRONG, bullet=False)
     yield Say(h.statement, 1, bullet=False)
     if h.category is not Category.UNKNOWN:
         yield Say(f"grade {h.grade}: {GRADES[h.grade]}", 1, TONES[h.grade], bullet=False)
@@ -83,12 +83,6 @@ def _hypothesis(number: int, h: Hypothesis, now: datetime) -> Iterator[Row]:
     yield Say(f"for: {', '.join(h.supported_by) or 'nothing'}{against}", 1, bullet=False)
 
 
-def origin(h: Hypothesis) -> str:
-    """`ImageAccess Deployment/checkout · rev 7`."""
-    release = f" · rev {h.change.revision}" if h.change is not None and h.change.kind == "Release" and h.change.revision else ""
-    return f"{h.category} {h.object}{release}"
-
-
 def change(c: ChangeRef, now: datetime) -> str:
     """What brought it in, when, and who claims to have done it."""
     what = {"Release": f"release {c.revision}".strip(), "Edit": "an edit", "Deletion": "a deletion", "None": "no change was seen"}[c.kind]
@@ -98,7 +92,7 @@ def change(c: ChangeRef, now: datetime) -> str:
 
 
 def _refuted(h: Hypothesis) -> Iterator[Row]:
-    yield Say(f"{origin(h)}: {h.statement}")
+    yield Say(f"{h.title}: {h.statement}")
     yield Say(f"given up because: {h.refuted}{cited(h.contradicted_by)}", 1, bullet=False)
 
 

@@ -17,7 +17,7 @@ from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import ClusterRemediationPolicy, RemediationPolicy
 from ..diagnosis import engine
 from ..domain import verification
-from ..domain.diagnosis import Diagnosis
+from ..domain.diagnosis import Diagnosis, Finding
 from ..domain.digest import spec_sha256, template_sha256
 from ..domain.gates import Rollout, Stop
 from ..domain.orders import Orders
@@ -223,7 +223,10 @@ def rollout_of(target: KubeObject, diagnosis: Diagnosis) -> Rollout:
     return Rollout(
         under_way=not done,
         past_deadline=progressing.get("reason") == "ProgressDeadlineExceeded",
-        own_change=bool(diagnosis.failing_revision) and diagnosis.top is not None and diagnosis.top.object == target.title,
+        own_change=diagnosis.finding is Finding.FAULT
+        and bool(diagnosis.failing_revision)
+        and diagnosis.top is not None
+        and diagnosis.top.object == target.title,
         terminal_since=diagnosis.terminal_since,
         progress=numbers,
     )

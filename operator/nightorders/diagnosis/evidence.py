@@ -12,8 +12,8 @@ from typing import Literal
 from ..api.meta import line
 from ..api.v1alpha1.incident import Evidence
 from ..domain.digest import sha256_text
+from ..domain.redaction import redact
 from ..domain.snapshot import Listing, LogExcerpt
-from .redaction import redact
 
 EXCERPT_LIMIT = 320
 EVIDENCE_LIMIT = 64

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..api.meta import line
 from ..api.v1alpha1.common import Category
 from ..api.v1alpha1.incident import Gap
 from ..domain.diagnosis import Finding as Kind
+from ..domain.redaction import redact
 from ..domain.snapshot import Listing
 from .assess import State
 from .case import CORE_KINDS, Case
@@ -16,7 +18,6 @@ from .hypotheses import Candidate
 from .images import PullError
 from .origins.crash import dead_dependency
 from .read import clock, count, sentence
-from .redaction import redact
 from .scene import Scene
 from .specialists import changes, logs
 
@@ -112,7 +113,7 @@ def _same_repair(c: Candidate, top: Candidate) -> bool:
 
 def gap(what: str, because: str, fix: str = "") -> Gap:
     """One gap, safe to show."""
-    return Gap(what=safe(what, 256), because=safe(because), fix=safe(fix))
+    return Gap(what=safe(what, 256), because=safe(because), fix=line(fix))
 
 
 def listing_gaps(scene: Scene) -> Iterator[Gap]:

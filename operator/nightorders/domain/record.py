@@ -7,9 +7,19 @@ from typing import Any, Literal, Self
 
 from ..api.meta import Condition, line, set_condition
 from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, TimelineEntry
+from .diagnosis import Diagnosis, Finding
 from .reasons import Reason
 
 STORY_LIMIT = 128
+
+FINDING_REASON = {
+    Finding.FAULT: Reason.ORIGIN_SHOWN,
+    Finding.NO_FAULT: Reason.NO_FAULT,
+    Finding.PROGRESSING: Reason.PROGRESSING,
+    Finding.UNKNOWN: Reason.ORIGIN_UNKNOWN,
+    Finding.TARGET_MISSING: Reason.TARGET_NOT_FOUND,
+    Finding.TARGET_UNKNOWN: Reason.TARGET_NOT_READABLE,
+}
 
 
 class Record:
@@ -60,6 +70,37 @@ class Record:
         keep = timeline if len(timeline) < STORY_LIMIT else (*timeline[:8], *timeline[9:])  # the beginning of a story matters
         return self.set(timeline=(*keep, entry))
 
+    def diagnosis(self, d: Diagnosis) -> Self:
+        """Puts a diagnosis into the status, unless the status says the same already (new times alone are no news).
+
+        What was wrong stays on record when it is over.
+        """
+        known = d.finding in (Finding.FAULT, Finding.NO_FAULT)
+        self.condition("Diagnosed", "True" if known else "False", FINDING_REASON[d.finding], d.message)
+        status = self._status
+        if same_meaning(status, d) or (d.finding is Finding.NO_FAULT and status.cause):
+            return self
+        if status.summary != line(d.summary):
+            self.story(d.summary)
+        top = d.top if d.finding is Finding.FAULT else None
+        return self.set(
+            summary=line(d.summary),
+            first_summary_at=status.first_summary_at or self.now,
+            diagnosed_at=self.now,
+            cause=line(top.title, 256) if top else "",
+            grade=top.grade if top else "",
+            facts=d.facts,
+            guesses=d.guesses,
+            evidence=d.evidence,
+            hypotheses=d.hypotheses,
+            unexplained=d.unexplained,
+            gaps=d.gaps,
+            blast_radius=d.blast_radius,
+            owners=d.owners,
+            changes=d.changes,
+            cost=d.cost,
+        )
+
     def execution(self, changed: Execution) -> Self:
         """Adds the execution, or replaces the one with its id."""
         others = [e for e in self._status.executions if e.id != changed.id]
@@ -72,6 +113,21 @@ class Record:
         return status.model_copy(
             update={"phase": phase_of(status, suspended=self._incident.spec.suspend), "action": plan.action.value if plan else ""}
         )
+
+
+def same_meaning(status: IncidentStatus, d: Diagnosis) -> bool:
+    """Whether the saved diagnosis says the same as `d`, apart from times and counters."""
+
+    def gist(of: IncidentStatus | Diagnosis) -> object:
+        return (
+            line(of.summary),
+            tuple((h.category, h.object, h.grade, bool(h.refuted)) for h in of.hypotheses),
+            len(of.facts),
+            len(of.guesses),
+            tuple(g.what for g in of.gaps),
+        )
+
+    return status.diagnosed_at is not None and gist(status) == gist(d)
 
 
 def running(status: IncidentStatus) -> Execution | None:

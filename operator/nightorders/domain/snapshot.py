@@ -26,6 +26,16 @@ def parse_time(value: object) -> datetime | None:
     return at if at.tzinfo else None
 
 
+def _strings(value: object) -> dict[str, str]:
+    """The string entries of a mapping; nothing of anything else, since dumps and hostile objects may hold anything anywhere."""
+    return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)} if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    """The mappings of a list; nothing of anything else."""
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+
+
 @dataclass(frozen=True)
 class KubeObject:
     """One object as the API server gave it. `raw` is never changed by anybody."""
@@ -57,11 +67,11 @@ class KubeObject:
 
     @property
     def labels(self) -> dict[str, str]:
-        return dict(self.at("metadata", "labels", default=None) or {})
+        return _strings(self.at("metadata", "labels"))
 
     @property
     def annotations(self) -> dict[str, str]:
-        return dict(self.at("metadata", "annotations", default=None) or {})
+        return _strings(self.at("metadata", "annotations"))
 
     @property
     def created(self) -> datetime | None:
@@ -74,8 +84,7 @@ class KubeObject:
     @property
     def controller(self) -> Mapping[str, Any] | None:
         """The owner reference with `controller: true`."""
-        owners = self.at("metadata", "ownerReferences", default=None) or []
-        return next((o for o in owners if o.get("controller")), None)
+        return next((o for o in _mappings(self.at("metadata", "ownerReferences")) if o.get("controller")), None)
 
     def at(self, *path: str | int, default: Any = None) -> Any:
         """The value at that path, or `default` where any step is absent."""
@@ -93,8 +102,7 @@ class KubeObject:
 
     def condition(self, kind: str) -> Mapping[str, Any] | None:
         """The status condition of that type."""
-        conditions = self.at("status", "conditions", default=None) or []
-        return next((c for c in conditions if c.get("type") == kind), None)
+        return next((c for c in _mappings(self.at("status", "conditions")) if c.get("type") == kind), None)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .digest import spec_sha256
 from .orders import Governing, governing_rule
 from .plan import NoProposal, Proposal, content_sha256, execution_id, rule_verify, stage
 from .reasons import Reason
-from .record import Record, running
+from .record import FINDING_REASON, Record, running
 from .situation import Situation
 from .snapshot import Absent, KubeObject, NotLooked
 from .verdict import Verdict
@@ -33,15 +33,6 @@ HEALTHY_AFTER_ESCALATION = timedelta(minutes=30)  # somebody was called: the Inc
 ATTEMPTS = 2
 ASK_AGAIN_FOR = timedelta(minutes=2)  # what cannot be told right now, before the effect: nothing happens meanwhile
 UNDO_AGAIN_FOR = timedelta(minutes=10)
-
-FINDING_REASON = {
-    Finding.FAULT: Reason.ORIGIN_SHOWN,
-    Finding.NO_FAULT: Reason.NO_FAULT,
-    Finding.PROGRESSING: Reason.PROGRESSING,
-    Finding.UNKNOWN: Reason.ORIGIN_UNKNOWN,
-    Finding.TARGET_MISSING: Reason.TARGET_NOT_FOUND,
-    Finding.TARGET_UNKNOWN: Reason.TARGET_NOT_READABLE,
-}
 
 
 @dataclass(frozen=True)
@@ -183,57 +174,7 @@ def _before_execution(s: Situation, target: KubeObject, now: datetime) -> Step:
 def _looked(s: Situation, record: Record) -> Record:
     """Puts a fresh diagnosis into the status, unless it says what is there already (its times alone are no news)."""
     d = s.diagnosis
-    if d is None:
-        return record
-    status = s.incident.status
-    record.condition(
-        "Diagnosed", "True" if d.finding in (Finding.FAULT, Finding.NO_FAULT) else "False", FINDING_REASON[d.finding], d.message
-    )
-    if same_meaning(status, d) or (d.finding is Finding.NO_FAULT and status.cause):
-        return record  # what was wrong stays on record when it is over
-    top = d.top
-    if status.summary != d.summary:
-        record.story(d.summary)
-    return record.set(
-        summary=line(d.summary),
-        first_summary_at=status.first_summary_at or record.now,
-        diagnosed_at=record.now,
-        cause=line(_cause(top), 256) if top else "",
-        grade=top.grade if top else "",
-        facts=d.facts,
-        guesses=d.guesses,
-        evidence=d.evidence,
-        hypotheses=d.hypotheses,
-        unexplained=d.unexplained,
-        gaps=d.gaps,
-        blast_radius=d.blast_radius,
-        owners=d.owners,
-        changes=d.changes,
-        cost=d.cost,
-    )
-
-
-def _cause(h: Hypothesis) -> str:
-    release = f" · rev {h.change.revision}" if h.change is not None and h.change.kind == "Release" and h.change.revision else ""
-    return f"{h.category} {h.object}{release}"
-
-
-def same_meaning(status: IncidentStatus, d: Diagnosis) -> bool:
-    """Whether the saved diagnosis says the same as `d`, apart from times and counters."""
-
-    def gist(hypotheses: tuple[Hypothesis, ...], facts: Any, guesses: Any, gaps: Any) -> object:
-        return (
-            tuple((h.category, h.object, h.grade, bool(h.refuted)) for h in hypotheses),
-            len(facts),
-            len(guesses),
-            tuple(g.what for g in gaps),
-        )
-
-    return (
-        status.diagnosed_at is not None
-        and status.summary == line(d.summary)
-        and gist(status.hypotheses, status.facts, status.guesses, status.gaps) == gist(d.hypotheses, d.facts, d.guesses, d.gaps)
-    )
+    return record if d is None else record.diagnosis(d)
 
 
 def _news(d: Diagnosis) -> tuple[Reason, str]:
@@ -325,7 +266,7 @@ def staged(incident: Incident, step: Stage, dry_run: DryRun | None, problem: str
     match step.level:
         case Level.L3:
             needed = step.governing.rule.approval.count
-            record.condition("Approved", "False", Reason.WAITING, waiting_message(fresh, needed, needed))
+            record.condition("Approved", "False", Reason.WAITING, waiting_message(incident, fresh, needed, needed))
         case Level.L4:
             record.condition("Approved", "True", Reason.NOT_REQUIRED, f"{fresh.rule} allows it alone (L4)")
         case _:
@@ -459,16 +400,19 @@ def _gated(s: Situation, target: KubeObject, found: Governing, plan: Plan, recor
             return _save(s, record, LOOK_AGAIN, (Reason.REJECTED, message))
         case approval.Waiting(missing, needed, counted):
             have = f"; counted: {', '.join(counted)}" if counted else ""
-            record.condition("Approved", "False", Reason.WAITING, waiting_message(plan, missing, needed) + have)
+            record.condition("Approved", "False", Reason.WAITING, waiting_message(s.incident, plan, missing, needed) + have)
             return _save(s, record, _until(plan.expires_at, now), None)
         case approval.Approved(by):
             return _reserve(s, target, plan, record, Reason.APPROVED, f"approved by {', '.join(by)}", now)
 
 
-def waiting_message(plan: Plan, missing: int, needed: int) -> str:
+def waiting_message(incident: Incident, plan: Plan, missing: int, needed: int) -> str:
     """What the human at the gate reads."""
     until = f" until {plan.expires_at:%H:%M:%S}Z" if plan.expires_at else ""
-    return f"needs {missing} more of {needed} approvals for plan {plan.digest[:19]}…{until}; the command is in status.plan.approve"
+    command = f"nightorders approve {incident.metadata.name} -n {incident.metadata.namespace}"
+    return (
+        f"needs {missing} more of {needed} approvals for plan {plan.digest[:19]}…{until}: {command}, or the command in status.plan.approve"
+    )
 
 
 def _reserve(s: Situation, target: KubeObject, plan: Plan, record: Record, reason: Reason, because: str, now: datetime) -> Step:

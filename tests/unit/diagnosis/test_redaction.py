@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nightorders.diagnosis.evidence import safe
-from nightorders.diagnosis.redaction import LINE_LIMIT, MARK, redact
+from nightorders.domain.redaction import LINE_LIMIT, MARK, redact
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7\nshort+tail\n-----END RSA PRIVATE KEY-----"
 

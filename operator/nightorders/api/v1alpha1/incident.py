@@ -162,6 +162,14 @@ class Hypothesis(Model):
     contradicted_by: EvidenceIds = ()
     refuted: Annotated[Line, Field(description="Why this explanation was given up; empty while it stands.")] = ""
 
+    @property
+    def title(self) -> str:
+        """`ImageAccess Deployment/checkout · rev 7`."""
+        release = (
+            f" · rev {self.change.revision}" if self.change is not None and self.change.kind == "Release" and self.change.revision else ""
+        )
+        return f"{self.category} {self.object}{release}"
+
 
 class Gap(Model):
     """Something that could not be looked at, why, and the command that would fix it."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from ...domain.redaction import redact
 from ..evidence import Observation, safe, seen
 from ..findings import TERMINAL, CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
 from ..images import PASSING, PullError, pull_error
 from ..read import count, earliest, listed, mapping, objects, word
-from ..redaction import redact
 from ..references import Dangling, Reference, dangling, references
 from ..scene import Revision, Scene, Workload
 from ..views import CONFIG_REASONS, IMAGE_REASONS, STARTING_REASONS, Container, Event, Pod
