@@ -65,7 +65,7 @@ def perform(chosen: Arguments, narrator: Narrator) -> int:
     acts = [ACTS[key] for key in chosen.acts]
     narrator.title("nightorders: incident response with graded autonomy")
     narrator.say(
-        "A real API server on this machine, an operator under its own account, and a release that breaks. What follows a `$` is "
+        "A real API server, an operator under its own account, and a release that breaks. What follows a `$` is "
         "run as it stands there, by the person named before it (nobody: the administrator); what stands below is its real output."
     )
     if auto and not chosen.auto:
@@ -212,8 +212,9 @@ def outlook(play: Play, acts: Sequence[Act], chosen: Arguments) -> None:
     """Where to look further."""
     narrator, world = play.narrator, play.world
     if not chosen.keep:
+        ends = "What the demo brought is taken away now" if world.cluster.provider == "kubeconfig" else "The cluster ends now"
         narrator.say(
-            "The cluster ends now. To look around in it: make demo KEEP=1. Policies to start from: manifests/samples. What the operator "
+            f"{ends}. To look around in a cluster of your own: make demo KEEP=1. Policies to start from: manifests/samples. What the operator "
             "may do and why: manifests/base, manifests/actions, manifests/admission."
         )
         return

@@ -88,11 +88,11 @@ class Play:
             raise Failed(f"namespace {namespace} could not be furnished: {answer.text.strip()}")
 
     def wait_healthy(self, namespace: str) -> None:
-        """The shop serves, and the operator has written down that this release was healthy."""
-        names = ("checkout", "storefront")
+        """The shop serves, and the operator has written down that this release was healthy, and has read its orders."""
+        world = self.world
         self.wait(
-            f"the operator has recorded the release in {namespace} as healthy",
-            lambda: all(self.world.recorded_healthy(namespace, name) for name in names),
+            f"the operator has read the orders of {namespace}, and recorded its releases as healthy",
+            lambda: world.orders_ready(namespace) and all(world.recorded_healthy(namespace, one) for one in ("checkout", "storefront")),
             90,
         )
 

@@ -145,6 +145,9 @@ class World:
             ["delete", "-k", str(ROOT / "manifests/install")],
         ):
             self.cluster.kubectl(*arguments, "--ignore-not-found", timeout=180)
+        requests = [f"nightorders-test-{path.stem.rpartition('-')[2]}" for path in self.people.values()]  # as tools.cluster names them
+        if requests:
+            self.cluster.kubectl("delete", "csr", *requests, "--ignore-not-found")
         if self.cluster.simulated:
             stages = [one["metadata"]["name"] for space in spaces for one in behaviour.image_missing(space, self.images.bad)]
             self.cluster.kubectl("delete", "stages.kwok.x-k8s.io", *stages, "--ignore-not-found", check=False)
@@ -221,6 +224,13 @@ class World:
         uid = self.deployment(namespace, name).get("metadata", {}).get("uid")
         ledger = self.get(f"/apis/nightorders.dev/v1alpha1/namespaces/{namespace}/ledgers/ledger")
         return any(one["workloadUid"] == uid for one in ledger.get("spec", {}).get("healthyRevisions", []))
+
+    def orders_ready(self, namespace: str) -> bool:
+        """Whether the operator has read the namespace's night orders and says so."""
+        policies = self.get(f"/apis/nightorders.dev/v1alpha1/namespaces/{namespace}/remediationpolicies").get("items", [])
+        return bool(policies) and all(
+            any(c["type"] == "Ready" and c["status"] == "True" for c in one.get("status", {}).get("conditions", [])) for one in policies
+        )
 
     def image_will_be_missing(self, namespace: str) -> None:
         """Simulated nodes must be told what a registry would answer; real ones ask it."""
