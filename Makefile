@@ -46,6 +46,10 @@ test: $(INSTALLED) ## Run everything that this machine can run, and name what it
 test-unit: $(INSTALLED) ## Run the fast tests only (no cluster)
 	@$(BIN)/python -m tools.tiers fast
 
+.PHONY: mutants
+mutants: $(INSTALLED) ## Seed bugs into the safety rules; each must make a test fail
+	@$(BIN)/python -m tools.mutants
+
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types, direction of imports, structure
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && $(BIN)/python -m tools.structure

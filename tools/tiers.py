@@ -69,10 +69,11 @@ TIERS = (
     Tier("unit", pytest("tests/unit"), nothing),
     Tier("property", pytest("tests/property"), nothing),
     Tier("component", pytest("tests/component"), nothing),
+    Tier("mutants", [sys.executable, "-m", "tools.mutants"], nothing),
     Tier("cluster", pytest("tests/cluster", "-m", "cluster and not prometheus"), no_control_plane),
     Tier("prometheus", pytest("tests/cluster", "-m", "prometheus"), no_prometheus),
 )
-FAST = ("lint", "unit", "property", "component")
+FAST = ("lint", "unit", "property", "component", "mutants")
 
 
 def run(tier: Tier) -> Result:

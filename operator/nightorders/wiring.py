@@ -34,7 +34,7 @@ from .controller.reconciler import Key, Reconciler
 from .controller.watchman import Watchman
 from .domain.redaction import redact
 from .domain.situation import Operator, Proof
-from .handlers.events import LastSeen, registry, watch_own_kinds
+from .handlers.events import Hearing, registry, watch_own_kinds
 from .ports import PortError
 from .settings import Settings
 
@@ -158,9 +158,7 @@ class Run:
         self._janitor = Janitor(
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )
-        self._seen = LastSeen()
-        self._missed: set[Key] = set()
-        self._deaf = False
+        self._hearing = Hearing()
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = not settings.leader_election
@@ -185,7 +183,7 @@ class Run:
         wrong += [
             f"the watch on {kind} has been silent for {s:.0f} s" for (_, kind), s in self._watcher.silence().items() if s > WATCH_SILENCE
         ]
-        if self._deaf:
+        if self._hearing.deaf:
             wrong.append("the watch on Incidents does not deliver what a list shows")
         return wrong
 
@@ -206,9 +204,8 @@ class Run:
                     listed[(incident.metadata.namespace, incident.metadata.name)] = incident.metadata.resource_version
         except PortError as error:  # the janitor's own list right below reports it; here it only means: cannot compare
             log.debug("cannot compare the watch with a list", error=str(error))
-        missed = {k for k, version in listed.items() if self._seen.versions.get(k) != version}
-        self._deaf = bool(missed & self._missed) and self._ready.is_set()
-        self._missed = missed
+        if self._ready.is_set():
+            self._hearing.compare(listed)
         await self._janitor.relist(add)
 
     # ------------------------------------------------------------ running
@@ -277,7 +274,7 @@ class Run:
             await asyncio.sleep(5)
 
     async def _lead(self, lease: LeaderLease) -> None:
-        made = registry(self.incident_queue.add, self.order_queue.add, self._seen, self._incidents.is_own)
+        made = registry(self.incident_queue.add, self.order_queue.add, self._hearing, self._incidents.is_own)
         self.waiting_for = "the watches on our own kinds are starting"
         await self._janitor.prove()
         jobs = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -13,15 +13,31 @@ from ..api.meta import GROUP, VERSION
 Key = tuple[str, str]
 
 
-class LastSeen:
-    """The resourceVersion of each Incident that the watch delivered last: how we notice a watch that died in silence."""
+class Hearing:
+    """Notices a watch that died in silence: what a list shows twice in a row and the watch never delivered."""
 
     def __init__(self) -> None:
-        self.versions: dict[Key, str] = {}
+        self._delivered: dict[Key, str] = {}
+        self._missed: set[tuple[Key, str]] = set()
+        self.deaf = False
+
+    def delivered(self, key: Key, version: str) -> None:
+        """The watch brought this version of an Incident."""
+        self._delivered[key] = version
+
+    def gone(self, key: Key) -> None:
+        """The watch said that it was deleted."""
+        self._delivered.pop(key, None)
+
+    def compare(self, listed: Mapping[Key, str]) -> None:
+        """A fresh list. One look may be ahead of the watch; the same version missing in two looks means that nobody hears."""
+        missed = {(key, version) for key, version in listed.items() if self._delivered.get(key) != version}
+        self.deaf = bool(missed & self._missed)
+        self._missed = missed
 
 
 def registry(
-    incident: Callable[[Key], None], orders: Callable[[str], None], seen: LastSeen, is_own_write: Callable[[Key, str], bool]
+    incident: Callable[[Key], None], orders: Callable[[str], None], hearing: Hearing, is_own_write: Callable[[Key, str], bool]
 ) -> kopf.OperatorRegistry:
     """Handlers for Incidents and policies."""
     made = kopf.OperatorRegistry()
@@ -34,10 +50,10 @@ def registry(
     async def on_incident(event: Any, namespace: str | None, name: str | None, meta: Any, **_: Any) -> None:
         key = (namespace or "", name or "")
         if event["type"] == "DELETED":
-            seen.versions.pop(key, None)
+            hearing.gone(key)
         else:
             version = str(meta.get("resourceVersion", ""))
-            seen.versions[key] = version
+            hearing.delivered(key, version)
             if is_own_write(key, version):
                 return
         incident(key)

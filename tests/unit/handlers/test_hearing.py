@@ -1,0 +1,52 @@
+"""A watch that died in silence is noticed by what a list shows and the watch does not."""
+
+from __future__ import annotations
+
+from nightorders.handlers.events import Hearing
+
+A, B = ("shop", "a"), ("shop", "b")
+
+
+def test_what_was_delivered_is_heard() -> None:
+    hearing = Hearing()
+    hearing.delivered(A, "7")
+    hearing.compare({A: "7"})
+    hearing.compare({A: "7"})
+    assert not hearing.deaf
+
+
+def test_a_list_may_be_ahead_of_the_watch_once() -> None:
+    hearing = Hearing()
+    hearing.compare({A: "7"})
+    assert not hearing.deaf
+    hearing.delivered(A, "7")
+    hearing.compare({A: "7"})
+    assert not hearing.deaf
+
+
+def test_the_same_version_missing_twice_is_deafness_and_hearing_it_cures() -> None:
+    hearing = Hearing()
+    hearing.delivered(A, "6")
+    hearing.compare({A: "7", B: "1"})
+    hearing.compare({A: "7", B: "2"})
+    assert hearing.deaf
+    hearing.delivered(A, "7")
+    hearing.compare({A: "7"})
+    assert not hearing.deaf
+
+
+def test_a_busy_object_that_is_ahead_in_each_list_is_not_deafness() -> None:
+    hearing = Hearing()
+    for version in "123456":
+        hearing.compare({A: version})
+        assert not hearing.deaf
+        hearing.delivered(A, version)
+
+
+def test_what_is_gone_is_not_missed() -> None:
+    hearing = Hearing()
+    hearing.delivered(A, "7")
+    hearing.gone(A)
+    hearing.compare({})
+    hearing.compare({})
+    assert not hearing.deaf
