@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,6 +41,8 @@ from .settings import Settings
 log = structlog.get_logger(__name__)
 QUEUE_SILENCE = 60.0
 WATCH_SILENCE = 330.0
+REMEMBERED_WRITES = 10_000
+ANSWER_SECONDS = 0.05
 
 
 def configure_logging(settings: Settings) -> None:
@@ -96,21 +98,30 @@ class OwnWrites(IncidentStore):
     def __init__(self, client: KubeClient) -> None:
         super().__init__(client)
         self._written: dict[Key, str] = {}
+        self._in_flight: set[Key] = set()
 
     async def save_status(self, incident: Incident, status: IncidentStatus) -> Incident:
-        return self._note(await super().save_status(incident, status))
+        return await self._noted(incident, super().save_status(incident, status))
 
     async def set_finalizer(self, incident: Incident, present: bool) -> Incident:
-        return self._note(await super().set_finalizer(incident, present))
+        return await self._noted(incident, super().set_finalizer(incident, present))
 
-    def _note(self, saved: Incident) -> Incident:
-        if len(self._written) > 10_000:
+    async def _noted(self, incident: Incident, write: Awaitable[Incident]) -> Incident:
+        key = (incident.metadata.namespace, incident.metadata.name)
+        self._in_flight.add(key)
+        try:
+            saved = await write
+        finally:
+            self._in_flight.discard(key)
+        if len(self._written) > REMEMBERED_WRITES:
             self._written.clear()
-        self._written[(saved.metadata.namespace, saved.metadata.name)] = saved.metadata.resource_version
+        self._written[key] = saved.metadata.resource_version
         return saved
 
-    def is_own(self, key: Key, version: str) -> bool:
-        """Whether that version of the Incident is our own write."""
+    async def is_own(self, key: Key, version: str) -> bool:
+        """Whether that version of the Incident is our own write. Its event may come before the answer to the write."""
+        if key in self._in_flight:
+            await asyncio.sleep(ANSWER_SECONDS)
         return self._written.get(key) == version
 
 

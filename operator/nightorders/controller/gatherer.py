@@ -23,7 +23,7 @@ from ..domain.gates import Rollout, Stop
 from ..domain.orders import Orders
 from ..domain.ownership import governed_by
 from ..domain.plan import NoProposal, Proposal
-from ..domain.record import running
+from ..domain.record import is_closed, running
 from ..domain.situation import Operator, Proof, Situation
 from ..domain.snapshot import Absent, KubeObject, Listing, NotLooked, Snapshot
 from ..ports import (
@@ -68,12 +68,17 @@ class Gatherer:
 
     async def situation(self, incident: Incident) -> Situation:
         """One pass's facts about that Incident. Raises TransientError where not even the Ledgers can be read."""
-        base, target = await asyncio.gather(self._orders_and_books(incident), self._target(incident))
+        looks = running(incident.status) is None and not is_closed(incident.status)
+        base, target, snapshot = await asyncio.gather(
+            self._orders_and_books(incident),
+            self._target(incident),
+            self.snapshot(incident.metadata.namespace, incident.spec.target) if looks else nothing(),
+        )
         s = replace(base, target=target, owner=governed_by(target) if isinstance(target, KubeObject) else "")
         if running(incident.status) is not None:
             return await self._for_execution(s)
-        if isinstance(target, KubeObject):
-            return await self._for_decision(s, target)
+        if isinstance(target, KubeObject) and snapshot is not None:
+            return await self._for_decision(s, target, snapshot)
         return s
 
     # ------------------------------------------------------------ always
@@ -136,9 +141,8 @@ class Gatherer:
 
     # ------------------------------------------------------------ before an execution
 
-    async def _for_decision(self, s: Situation, target: KubeObject) -> Situation:
+    async def _for_decision(self, s: Situation, target: KubeObject, snapshot: Snapshot) -> Situation:
         incident = s.incident
-        snapshot = await self.snapshot(incident.metadata.namespace, incident.spec.target)
         diagnosis = engine.diagnose(snapshot, incident.spec.target, s.ledger.spec.healthy_revisions if s.ledger else (), snapshot.at)
         seen = snapshot.find(target.kind, target.name)
         # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again.
@@ -201,6 +205,10 @@ class Gatherer:
         metrics = [verification.metric_check(c, a.value, a.message, at) for c, a in zip(queries, answers, strict=True)]
         conditions = [verification.condition_check(c, target, at) for c in plan.verify.checks if c.condition]
         return (*built_in(incident, plan, target, snapshot, at), *conditions, *metrics)
+
+
+async def nothing() -> None:
+    """Stands for a read that this pass does not need."""
 
 
 def propose(

@@ -13,7 +13,7 @@ from ..api.meta import FLEET_LEDGER_NAME, LEDGER_NAME
 from ..api.v1alpha1.incident import Incident
 from ..api.v1alpha1.ledger import LedgerSpec, Reservation
 from ..domain import ledger as books
-from ..domain.record import running
+from ..domain.record import is_closed, running
 from ..domain.situation import Proof
 from ..ports import ApprovalGuard, Clock, Incidents, Ledgers, PortError, Unreadable
 from .gatherer import Gatherer
@@ -85,8 +85,7 @@ class Janitor:
 
 def is_open(incident: Incident) -> bool:
     """Whether anything may still have to be done about it."""
-    closed = any(c.type == "Closed" and c.status == "True" for c in incident.status.conditions)
-    return not closed or bool(incident.metadata.finalizers)
+    return not is_closed(incident.status) or bool(incident.metadata.finalizers)
 
 
 def where(incident: Incident | Unreadable) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from ..diagnosis.engine import StuckRollout
 from ..domain import ledger as books
 from ..domain.digest import template_sha256
 from ..domain.gates import PROTECTED_NAMESPACES
+from ..domain.record import is_closed
 from ..domain.snapshot import KubeObject, Snapshot
 from ..domain.verification import rollout_complete
 from ..ports import AlreadyExistsError, Clock, ClusterReader, Incidents, Ledgers, PermanentError
@@ -201,5 +202,5 @@ def manifest(name: str, rollout: StuckRollout, *, nothing_serves: bool) -> Mappi
 
 def absorbs(found: Incident, rollout: StuckRollout) -> bool:
     """Whether that Incident is ours, about the same object, open and not suspended (threats.md 26)."""
-    closed = any(c.type == "Closed" and c.status == "True" for c in found.status.conditions)
-    return found.spec.signal is not None and found.spec.target == rollout.target and not closed and not found.spec.suspend
+    ours = found.spec.signal is not None and found.spec.target == rollout.target
+    return ours and not is_closed(found.status) and not found.spec.suspend

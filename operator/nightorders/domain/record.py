@@ -135,6 +135,11 @@ def running(status: IncidentStatus) -> Execution | None:
     return next((e for e in status.executions if e.state != "Ended"), None)
 
 
+def is_closed(status: IncidentStatus) -> bool:
+    """Whether the Incident is over: nothing is left to look at."""
+    return any(c.type == "Closed" and c.status == "True" for c in status.conditions)
+
+
 def phase_of(status: IncidentStatus, *, suspended: bool) -> Phase:
     """One word for the eye, derived from conditions and the running execution."""
     if (execution := running(status)) is not None:

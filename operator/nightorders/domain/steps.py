@@ -123,8 +123,7 @@ def next_step(s: Situation, now: datetime) -> Step:
         return ReleaseFinalizer()
     if s.incident.metadata.deletion_timestamp is not None:
         return Idle("the Incident is being deleted and nothing of ours is pending", None)
-    closed = find_condition(status.conditions, "Closed")
-    if closed is not None and closed.status == "True":
+    if is_closed(status):
         return Idle("closed", None)
     if not isinstance(s.target, KubeObject):
         return _without_target(s, s.target, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import kopf
@@ -37,7 +37,7 @@ class Hearing:
 
 
 def registry(
-    incident: Callable[[Key], None], orders: Callable[[str], None], hearing: Hearing, is_own_write: Callable[[Key, str], bool]
+    incident: Callable[[Key], None], orders: Callable[[str], None], hearing: Hearing, is_own_write: Callable[[Key, str], Awaitable[bool]]
 ) -> kopf.OperatorRegistry:
     """Handlers for Incidents and policies."""
     made = kopf.OperatorRegistry()
@@ -54,7 +54,7 @@ def registry(
         else:
             version = str(meta.get("resourceVersion", ""))
             hearing.delivered(key, version)
-            if is_own_write(key, version):
+            if await is_own_write(key, version):
                 return
         incident(key)
 
