@@ -20,7 +20,7 @@ from .digest import spec_sha256
 from .orders import Governing, governing_rule
 from .plan import NoProposal, Proposal, content_sha256, execution_id, rule_verify, stage
 from .reasons import Reason
-from .record import Record, is_closed, running
+from .record import FINDING_REASON, Record, is_closed, running
 from .situation import Situation
 from .snapshot import Absent, KubeObject, NotLooked
 from .verdict import Verdict
