@@ -152,9 +152,14 @@ def rejected(play: Play, namespace: str, incident: Json) -> None:
 # ---------------------------------------------------------------- L1, L2, L4
 
 
+def broken(play: Play, namespace: str) -> str:
+    """How these acts begin."""
+    return f"The release with the typing error ({play.world.images.bad}), in {namespace}, "
+
+
 def read_only(play: Play, namespace: str) -> None:
     """The same release; the operator explains, and that is all."""
-    play.narrator.say(f"The same typing error in {namespace}, whose policy says L1: look and explain, nothing else.")
+    play.narrator.say(broken(play, namespace) + "whose policy says L1: look and explain, nothing else.")
     play.release(namespace)
     incident = play.incident(namespace, ("Diagnosed",), "the operator has opened an Incident and explained it", DETECTED_SECONDS)
     play.run(f"kubectl -n {namespace} get inc", "ann")
@@ -165,12 +170,12 @@ def read_only(play: Play, namespace: str) -> None:
     )
     play.expect("plan" not in incident["status"], "there is no plan")
     play.expect(play.world.image(namespace) == play.world.images.bad, "the Deployment is as dan left it")
-    play.narrator.notice("the same cause with the same grade as before, and no plan: Planned=False says who decided that.")
+    play.narrator.notice("it found the cause, and there is no plan: Planned=False names the rule that decided so.")
 
 
 def advised(play: Play, namespace: str) -> None:
     """The operator writes the command; ann runs it as herself; the operator notices and verifies."""
-    play.narrator.say(f"The same typing error in {namespace}, whose policy says L2: write the exact command, and let a human run it.")
+    play.narrator.say(broken(play, namespace) + "whose policy says L2: write the exact command, and let a human run it.")
     play.release(namespace)
     incident = play.incident(namespace, ("Advised",), "the operator has opened an Incident and written its advice", DETECTED_SECONDS)
     plan = incident["status"]["plan"]
@@ -183,9 +188,7 @@ def advised(play: Play, namespace: str) -> None:
 
 def autonomous(play: Play, namespace: str) -> None:
     """The operator acts alone."""
-    play.narrator.say(
-        f"The same typing error in {namespace}, whose policy says L4: act alone, within its limits. Nobody types anything after dan."
-    )
+    play.narrator.say(broken(play, namespace) + "whose policy says L4: act alone, within its limits. Nobody types anything after dan.")
     play.release(namespace)
     incident = play.incident(
         namespace, CLOSED, "the operator has opened, rolled back, verified and closed", DETECTED_SECONDS + RECOVERED_SECONDS
@@ -200,7 +203,7 @@ def other_cause(play: Play, namespace: str) -> None:
     """A ConfigMap is deleted and checkout restarted: the newest release is not to blame, and is not rolled back, even at L4."""
     say = play.narrator.say
     say(
-        f"Now a fault that a rollback would not repair, in {namespace}, whose policy says L4. dan deletes the ConfigMap that checkout "
+        f"A fault that a rollback would not repair, in {namespace}, whose policy says L4. dan deletes the ConfigMap that checkout "
         "reads, and restarts checkout. The restart is the newest release, but it is not the cause."
     )
     play.must(f"kubectl -n {namespace} delete configmap checkout-settings", "dan")

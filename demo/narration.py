@@ -22,6 +22,7 @@ NARROWEST = 60
 HEARTBEAT_SECONDS = 10.0
 INDENT = "  "
 _ESSENTIAL = frozenset({"NAMESPACE", "NAME", "PHASE", "LEVEL", "IMAGES"})
+_FIRST_TO_GO = frozenset({"CAUSE", "SEVERITY"})
 _COLUMN = re.compile(r"\S+(?: \S+)*(?:\s{2,}|$)")
 _QUIET = ("", "dumb")
 T = TypeVar("T")
@@ -120,7 +121,7 @@ def fit_table(text: str, width: int) -> list[str]:
     cells = [[row[a:b].rstrip() for a, b in zip(starts, ends, strict=True)] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     kept = list(range(len(names)))
-    expendable = sorted((i for i in kept if names[i] not in _ESSENTIAL), key=lambda i: -widths[i])
+    expendable = sorted((i for i in kept if names[i] not in _ESSENTIAL), key=lambda i: (names[i] not in _FIRST_TO_GO, -widths[i]))
     while expendable and sum(widths[i] for i in kept) + 3 * (len(kept) - 1) > width:
         kept.remove(expendable.pop(0))
     lines = ["   ".join(row[i].ljust(widths[i]) for i in kept).rstrip() for row in cells]

@@ -113,12 +113,12 @@ class Play:
             raise Failed(str(late)) from None
 
     def incident(self, namespace: str, phases: tuple[str, ...], what: str, seconds: float) -> Json:
-        """The newest Incident of the namespace once it is in one of these phases."""
+        """The newest Incident of the namespace once it is in one of these phases, and says whether something is planned and why."""
         found: list[Json] = []
 
         def ask() -> bool:
             found[:] = sorted(self.world.incidents(namespace), key=lambda one: str(one["metadata"]["creationTimestamp"]))
-            return bool(found) and phase(found[-1]) in phases
+            return bool(found) and phase(found[-1]) in phases and bool(condition(found[-1], "Planned"))
 
         try:
             self.wait(what, ask, seconds)

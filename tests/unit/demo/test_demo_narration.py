@@ -106,9 +106,9 @@ def test_a_wide_table_loses_columns_and_says_which() -> None:
     assert is_table(INCIDENTS)
     *table, note = fit_table(INCIDENTS, 98)
     assert all(len(line) <= 98 for line in table)
-    assert table[0].split() == ["NAME", "SEVERITY", "PHASE", "GRADE", "LEVEL", "AGE"]
-    assert table[2].split() == ["checkout-rolloutstuck-93eec01524-2", "Warning", "Diagnosed", "A", "L1", "0s"]
-    assert note == "[too wide for this page, left out: CAUSE, ACTION]"
+    assert table[0].split() == ["NAME", "PHASE", "GRADE", "ACTION", "LEVEL", "AGE"]
+    assert table[2].split() == ["checkout-rolloutstuck-93eec01524-2", "Diagnosed", "A", "L1", "0s"]
+    assert note == "[too wide for this page, left out: SEVERITY, CAUSE]"
 
 
 def test_a_table_that_fits_stays_as_it_is() -> None:
