@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from ..api.meta import Condition, line, set_condition
+from ..api.meta import Condition, Model, line, set_condition, text
 from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, TimelineEntry
 from .diagnosis import Diagnosis, Finding
 from .reasons import Reason
 
 STORY_LIMIT = 128
+SIZE_LIMIT = 56 * 1024  # bytes; an Incident stays below 64 KiB with its spec and annotations of ordinary size
 
 FINDING_REASON = {
     Finding.FAULT: Reason.ORIGIN_SHOWN,
@@ -110,9 +111,8 @@ class Record:
         """The new status; its phase follows from its conditions."""
         status = self._status.model_copy(update={"conditions": self._conditions, "observed_generation": self._incident.metadata.generation})
         plan = status.plan
-        return status.model_copy(
-            update={"phase": phase_of(status, suspended=self._incident.spec.suspend), "action": plan.action.value if plan else ""}
-        )
+        shown = {"phase": phase_of(status, suspended=self._incident.spec.suspend), "action": plan.action.value if plan else ""}
+        return fit(status.model_copy(update=shown))
 
 
 def same_meaning(status: IncidentStatus, d: Diagnosis) -> bool:
@@ -133,6 +133,48 @@ def same_meaning(status: IncidentStatus, d: Diagnosis) -> bool:
 def running(status: IncidentStatus) -> Execution | None:
     """The execution that has not ended, if any."""
     return next((e for e in status.executions if e.state != "Ended"), None)
+
+
+def _shorter_excerpts(status: IncidentStatus) -> IncidentStatus:
+    return status.model_copy(update={"evidence": tuple(e.model_copy(update={"excerpt": line(e.excerpt, 200)}) for e in status.evidence)})
+
+
+def _shorter_diff(status: IncidentStatus) -> IncidentStatus:
+    plan = status.plan
+    if plan is None or plan.dry_run is None:
+        return status
+    dry_run = plan.dry_run.model_copy(update={"diff": text(plan.dry_run.diff, 2048)})
+    return status.model_copy(update={"plan": plan.model_copy(update={"dry_run": dry_run})})
+
+
+def _shorter_story(status: IncidentStatus) -> IncidentStatus:
+    return status.model_copy(update={"timeline": (*status.timeline[:8], *status.timeline[8:][-24:])})
+
+
+def _fewer_details(status: IncidentStatus) -> IncidentStatus:
+    names = ("facts", "guesses", "gaps", "changes", "unexplained", "evidence")
+    return status.model_copy(update={name: getattr(status, name)[:16] for name in names})
+
+
+def _shorter_texts(status: IncidentStatus) -> IncidentStatus:
+    names = ("facts", "guesses", "gaps", "changes", "unexplained", "evidence", "gates", "timeline", "hypotheses")
+    return status.model_copy(update={name: tuple(_short(entry) for entry in getattr(status, name)) for name in names})
+
+
+def _short(entry: Model) -> Model:
+    return entry.model_copy(update={k: line(v, 200) for k, v in entry if isinstance(v, str) and len(v) > 200})
+
+
+REDUCTIONS = (_shorter_excerpts, _shorter_diff, _shorter_story, _shorter_texts, _fewer_details)  # the least painful first
+
+
+def fit(status: IncidentStatus) -> IncidentStatus:
+    """The status, shortened where it is too large to be stored for sure: what is decided and done stays, what explains it is cut first."""
+    for reduce in REDUCTIONS:
+        if len(status.model_dump_json(by_alias=True, exclude_none=True).encode()) <= SIZE_LIMIT:
+            return status
+        status = reduce(status)
+    return status
 
 
 def is_closed(status: IncidentStatus) -> bool:

@@ -528,10 +528,11 @@ def test_an_undo_is_not_given_up_for_one_read_that_failed(waited: timedelta, giv
 
 
 EARLIER = NOW - 15 * SECOND  # one interval ago
+ROUND_BEFORE = samples(EARLIER)
 
 
 def applied(
-    measured: Any, *, samples_before: Any = samples(EARLIER), started: timedelta = 4 * MINUTE, rounds: int = 3, **fields: Any
+    measured: Any, *, samples_before: Any = ROUND_BEFORE, started: timedelta = 4 * MINUTE, rounds: int = 3, **fields: Any
 ) -> Situation:
     v = verifying(
         started=NOW - started,
