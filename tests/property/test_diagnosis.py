@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from nightorders.api.v1alpha1.incident import IncidentStatus
 from nightorders.diagnosis.engine import diagnose, stuck_rollouts, symptom_holds, wanted_logs
-from nightorders.domain.redaction import redact
 from nightorders.domain.diagnosis import Diagnosis, Finding
+from nightorders.domain.redaction import redact
 from nightorders.domain.snapshot import KubeObject, Snapshot
 from tests.unit.diagnosis.build import MINUTE, NOW, TARGET, World, event, excerpt, without
 from tests.unit.diagnosis.test_situations import ALL, NEW_ENV, bad_image, crash
