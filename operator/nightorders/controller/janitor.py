@@ -64,15 +64,16 @@ class Janitor:
             for incident in incidents:
                 if isinstance(incident, Unreadable) or is_open(incident):
                     add(where(incident))
-            await self._reclaim([i for i in incidents if isinstance(i, Incident)])
+            await self._reclaim(incidents)
         except PortError as error:
             log.warning("cannot list the Incidents again", error=str(error))
 
-    async def _reclaim(self, incidents: list[Incident]) -> None:
-        active = {(i.metadata.uid, e.id) for i in incidents if (e := running(i.status)) is not None}
+    async def _reclaim(self, incidents: list[Incident | Unreadable]) -> None:
+        active = {(i.metadata.uid, e.id) for i in incidents if isinstance(i, Incident) and (e := running(i.status)) is not None}
+        unread = {(i.namespace, i.name) for i in incidents if isinstance(i, Unreadable)}
 
         def runs(slot: Reservation) -> bool:
-            return (slot.incident_uid, slot.execution) in active
+            return (slot.incident_uid, slot.execution) in active or (slot.namespace, slot.incident) in unread
 
         fleet = await self._ledgers.get(self._operator_namespace, FLEET_LEDGER_NAME)
         now = self._clock.now()
