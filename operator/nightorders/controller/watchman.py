@@ -201,6 +201,9 @@ def manifest(name: str, rollout: StuckRollout, *, nothing_serves: bool) -> Mappi
 
 
 def absorbs(found: Incident, rollout: StuckRollout) -> bool:
-    """Whether that Incident is ours, about the same object, open and not suspended (threats.md 26)."""
+    """Whether that Incident is ours (only the operator may write a signal: threats.md 26), about the same object, and open.
+
+    One that a human suspended absorbs, too: the next episode would act in spite of it.
+    """
     ours = found.spec.signal is not None and found.spec.target == rollout.target
-    return ours and not is_closed(found.status) and not found.spec.suspend
+    return ours and not is_closed(found.status)
