@@ -25,6 +25,7 @@ from nightorders.ports import (
     NotFoundError,
     ObjectKey,
     PermanentError,
+    PortError,
     Sample,
     TransientError,
     Unreadable,
@@ -176,7 +177,11 @@ class Api:
         plain = {"dry-run": "patch", "status": "update", "finalizer": "update", "ledger": "update"}.get(verb, verb)
         if (plain, kind) in self.forbidden or (verb, kind) in self.forbidden:
             raise ForbiddenError(f"{plain} {kind} is forbidden (403)")
-        answer = copy.deepcopy(act()) if act is not None else None
+        try:
+            answer = copy.deepcopy(act()) if act is not None else None
+        except PortError:
+            await self.after(call)
+            raise
         await self.after(call)
         return answer
 

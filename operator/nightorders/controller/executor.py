@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -85,7 +86,7 @@ class Executor:
             case steps.Settle():
                 return await self._settle(s, step)
             case steps.ReleaseFinalizer():
-                await self._incidents.set_finalizer(s.incident, False)
+                await self._close(s.incident)
                 return NOW
 
     async def _save(
@@ -196,26 +197,36 @@ class Executor:
         return NOW
 
     async def _settle(self, s: Situation, step: steps.Settle) -> timedelta:
-        e = step.execution
-        outcome = Outcome(
-            execution=e.id,
-            action=e.action,
-            namespace=s.incident.metadata.namespace,
-            workload=line(step.workload, 256),
-            at=e.reserved_at,
-            ended_at=e.ended_at or self._clock.now(),
-            result=e.result or "Escalated",
-            by=e.by,
-        )
-        await self.book(s.incident.metadata.namespace, LEDGER_NAME, lambda spec: books.settle(spec, outcome))
-        await self.book(self._operator.namespace, FLEET_LEDGER_NAME, lambda spec: books.settle(spec, outcome))
+        """The Incident's status decides: once it says how the execution ended, that is final, and the rest follows from it.
+
+        (With the books first, a process that died in between left an outcome there that the next one decided otherwise.)
+        """
         saved = await self._incidents.save_status(s.incident, step.status)
-        metrics.EXECUTIONS.labels(action=e.action.value, result=outcome.result).inc()
+        metrics.EXECUTIONS.labels(action=step.execution.action.value, result=step.execution.result or "").inc()
         if step.warning:
             metrics.ESCALATIONS.inc()
         await self._announcer.announce(saved, step.announce[0].value, step.announce[1], warning=step.warning)
-        await self._incidents.set_finalizer(saved, False)
+        await self._close(saved)
         return steps.LOOK_AGAIN
+
+    async def _close(self, incident: Incident) -> None:
+        """Outcomes into the Ledgers, slots free, and only then the finalizer goes: until then the next pass comes back here."""
+        for e in incident.status.executions:
+            if e.state != "Ended" or e.result is None:
+                continue
+            outcome = Outcome(
+                execution=e.id,
+                action=e.action,
+                namespace=incident.metadata.namespace,
+                workload=line(incident.spec.target.title, 256),
+                at=e.reserved_at,
+                ended_at=e.ended_at or self._clock.now(),
+                result=e.result,
+                by=e.by,
+            )
+            await self.book(incident.metadata.namespace, LEDGER_NAME, partial(books.settle, outcome=outcome))
+            await self.book(self._operator.namespace, FLEET_LEDGER_NAME, partial(books.settle, outcome=outcome))
+        await self._incidents.set_finalizer(incident, False)
 
     async def book(self, namespace: str, name: str, change: Callable[[LedgerSpec], LedgerSpec]) -> None:
         """Changes a Ledger; asked again on a fresh copy until the write wins. For changes that hold whatever the Ledger says now."""
