@@ -34,7 +34,7 @@ from .controller.reconciler import Key, Reconciler
 from .controller.watchman import Watchman
 from .domain.redaction import redact
 from .domain.situation import Operator, Proof
-from .handlers.events import Hearing, registry, watch_own_kinds
+from .handlers.events import Hearing, Subjects, registry, watch_own_kinds
 from .ports import PortError
 from .settings import Settings
 
@@ -43,6 +43,7 @@ QUEUE_SILENCE = 60.0
 WATCH_SILENCE = 330.0
 REMEMBERED_WRITES = 10_000
 ANSWER_SECONDS = 0.05
+COALESCE = timedelta(seconds=0.5)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -170,6 +171,7 @@ class Run:
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )
         self._hearing = Hearing()
+        self._subjects = Subjects()
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = not settings.leader_election
@@ -285,14 +287,14 @@ class Run:
             await asyncio.sleep(5)
 
     async def _lead(self, lease: LeaderLease) -> None:
-        made = registry(self.incident_queue.add, self.order_queue.add, self._hearing, self._incidents.is_own)
+        made = registry(self.incident_queue.add, self.order_queue.add, self._hearing, self._subjects, self._incidents.is_own)
         self.waiting_for = "the watches on our own kinds are starting"
         await self._janitor.prove()
         jobs = [
             self.incident_queue.run(),
             self.namespace_queue.run(),
             self.order_queue.run(),
-            self._watchman.watch(self.namespace_queue.add, self.order_queue.add),
+            self._watchman.watch(self.namespace_queue.add, self.order_queue.add, self._wake),
             watch_own_kinds(made, self._stop, self._ready),
             self._announce_ready(),
             every(self.settings.recheck, self._relist),
@@ -317,6 +319,11 @@ class Run:
         self.waiting_for = ""
         log.info("ready")
         await asyncio.Event().wait()
+
+    def _wake(self, namespace: str, title: str) -> None:
+        """An object changed: its open Incidents look at it soon, once for all the events of one change."""
+        for key in self._subjects.about(namespace, title):
+            self.incident_queue.add(key, COALESCE)
 
     async def _gauges(self) -> None:
         for queue in (self.incident_queue, self.namespace_queue, self.order_queue):

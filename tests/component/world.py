@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from tests.component.fakes import (
     Policies,
     Reader,
     Target,
+    clone,
     stamp,
 )
 
@@ -91,7 +91,7 @@ class Process:
         raise AssertionError("the operator is busy for ever without time passing")
 
     async def _watch(self, now: datetime) -> None:
-        await self.watchman.watch(lambda ns, _: self._look.__setitem__(ns, now), lambda ns, _: None)
+        await self.watchman.watch(lambda ns, _: self._look.__setitem__(ns, now), lambda ns, _: None, lambda ns, _: None)
         for namespace in [ns for ns, due in self._look.items() if due <= now]:
             del self._look[namespace]
             try:
@@ -327,7 +327,7 @@ class World:
     def fork(self) -> World:
         """The same store at the same moment, without any process."""
         w = World(Clock(self.clock.now()))
-        w.api.objects = copy.deepcopy(self.api.objects)
+        w.api.objects = clone(self.api.objects)
         w.api.journal = list(self.api.journal)
         w.api._version, w.api._uid = self.api._version, self.api._uid
         w.controllers = Controllers(w.api, set(self.controllers.missing), set(self.controllers.sick), self.controllers._pods)

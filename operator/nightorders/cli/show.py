@@ -135,11 +135,21 @@ def _execution(e: Execution, now: datetime) -> Iterator[Row]:
     yield Say(f"{e.id}: {e.action} by {e.by}, {e.result or e.state}", tone=Tone.STRONG)
     if e.message:
         yield Say(e.message, 1, bullet=False)
-    moments = (("reserved", e.reserved_at), ("applied", e.applied_at), ("undo begun", e.undo_started_at), ("ended", e.ended_at))
+    ours = e.by == "operator"
+    moments = (
+        ("reserved" if ours else "noticed", e.reserved_at),
+        ("applied", e.applied_at if ours else None),
+        ("undo begun", e.undo_started_at),
+        ("ended", e.ended_at),
+    )
     for what, at in moments:
         if at is not None:
             yield Say(f"{what} {both(at, now)}", 1, bullet=False)
-    yield Say(f"spec before {e.before[:19]}…, after {e.after[:19]}…; stamped on the target as label {EXECUTION_LABEL}", 1, bullet=False)
+    yield Say(
+        f"spec before {e.before[:19]}…, after {e.after[:19]}…{f'; stamped on the target as label {EXECUTION_LABEL}' if ours else ''}",
+        1,
+        bullet=False,
+    )
 
 
 def _verification(v: Verification | None, now: datetime) -> Iterator[Row]:

@@ -160,11 +160,11 @@ class Gatherer:
             s = replace(s, samples=await self.measure(incident, plan, target, snapshot))
         return s
 
-    async def snapshot(self, namespace: str, target: ObjectRef | None, *, fresh: bool = False) -> Snapshot:
+    async def snapshot(self, namespace: str, target: ObjectRef | None, *, max_age: timedelta = SHARED_FOR) -> Snapshot:
         """One bulk list per kind, side by side; with the few logs that the diagnosis of `target` asks for."""
         now = self._ports.clock.now()
         shared = self._shared.get(namespace)
-        if shared is None or fresh or now - shared.at > SHARED_FOR:
+        if shared is None or now - shared.at >= max_age:
             lists = [self._ports.reader.list(v, k, namespace) for v, k in engine.KINDS]
             lists += [self._ports.reader.list(v, k, None) for v, k in engine.CLUSTER_KINDS]
             answers: list[Listing] = await asyncio.gather(*lists)
@@ -186,7 +186,7 @@ class Gatherer:
         if execution.state == "Applied":
             if not sample_due(s.incident, self._ports.clock.now()):
                 return s
-            snapshot = await self.snapshot(s.incident.metadata.namespace, None, fresh=True)
+            snapshot = await self.snapshot(s.incident.metadata.namespace, None, max_age=timedelta(0))
             return replace(s, samples=await self.measure(s.incident, plan, s.target, snapshot))
         action = CATALOGUE[plan.action]
         change, inverse = action.sources(plan, s.incident.metadata.namespace)

@@ -27,7 +27,10 @@ from .gatherer import Gatherer, current_revision
 log = structlog.get_logger(__name__)
 SETTLE = timedelta(seconds=0.3)
 ORDERS_SETTLE = timedelta(seconds=1)
-WHILE_ILL = timedelta(seconds=3)
+WHILE_ILL = timedelta(seconds=5)
+SOON_ILL = timedelta(seconds=1)  # pods of a release fail within its first seconds
+YOUNG = timedelta(seconds=1)
+FRESHLY = timedelta(seconds=20)
 SOONEST = timedelta(seconds=0.2)
 EPISODES = 50
 Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
@@ -63,17 +66,28 @@ class Watchman:
         self._skip = PROTECTED_NAMESPACES | {operator_namespace}
         self._deployments: dict[tuple[str, str], KubeObject] = {}
         self._opened: dict[tuple[str, str], str] = {}
+        self._changed: dict[tuple[str, str], datetime] = {}
 
-    async def watch(self, add: Callable[[str, timedelta], None], orders: Callable[[str, timedelta], None]) -> None:
-        """Follows the Deployments of the whole cluster, for ever. `orders` hears of namespaces whose policies may match otherwise now."""
+    async def watch(
+        self, add: Callable[[str, timedelta], None], orders: Callable[[str, timedelta], None], touched: Callable[[str, str], None]
+    ) -> None:
+        """Follows the Deployments of the whole cluster, for ever.
+
+        `orders` hears of namespaces whose policies may match otherwise now, `touched` of every Deployment (namespace, Kind/name).
+        """
         async for event, deployment in self._reader.watch("apps/v1", "Deployment"):
             key = (deployment.namespace, deployment.name)
             if event == "BOOKMARK" or deployment.namespace in self._skip:
                 continue
             known = self._deployments.pop(key, None)
-            if event != "DELETED":
+            if known is None or event == "DELETED" or known.at("metadata", "generation") != deployment.at("metadata", "generation"):
+                self._changed[key] = self._clock.now()
+            if event == "DELETED":
+                self._changed.pop(key)
+            else:
                 self._deployments[key] = deployment
                 add(deployment.namespace, SETTLE)
+            touched(deployment.namespace, deployment.title)
             if event == "DELETED" or known is None or known.labels != deployment.labels:
                 orders(deployment.namespace, ORDERS_SETTLE)
 
@@ -92,8 +106,11 @@ class Watchman:
         relabelled = [d for d in mine if books.remember_labels(known, d, now) is not known]
         if not (ledger is None or ill or news or relabelled):
             return None
-        snapshot = await self._gatherer.snapshot(namespace, None, fresh=bool(news)) if ledger is None or ill or news else None
+        max_age = timedelta(0) if news else YOUNG
+        snapshot = await self._gatherer.snapshot(namespace, None, max_age=max_age) if ledger is None or ill or news else None
         again = await self._remember(namespace, ledger is None, mine, news, snapshot, now)
+        if ledger is None:
+            return SOON_ILL if ill else again  # what is broken at the first look is on the list now
         if ill and self._detect and snapshot is not None:
             due = await self._open_incidents(namespace, snapshot, known, now)
             again = due if again is None else min(due, again)
@@ -134,7 +151,7 @@ class Watchman:
     async def _open_incidents(self, namespace: str, snapshot: Snapshot, known: LedgerSpec, now: datetime) -> timedelta:
         """Opens what is due; returns when to look again while something is ill."""
         before = {(p.uid, p.revision_uid) for p in known.preexisting}
-        again = WHILE_ILL
+        again = self._pace(namespace, now)
         for rollout in engine.stuck_rollouts(snapshot, now):
             if (rollout.uid, rollout.revision_uid) in before or self._opened.get((namespace, rollout.target.name)) == rollout.revision_uid:
                 continue
@@ -144,6 +161,11 @@ class Watchman:
             await self._open(namespace, rollout)
             self._opened[(namespace, rollout.target.name)] = rollout.revision_uid
         return again
+
+    def _pace(self, namespace: str, now: datetime) -> timedelta:
+        """Looks again soon while something has just begun to change, and slowly at what has been ill for long."""
+        since = [at for (ns, _), at in self._changed.items() if ns == namespace]
+        return SOON_ILL if since and now - max(since) < FRESHLY else WHILE_ILL
 
     async def _open(self, namespace: str, rollout: StuckRollout) -> None:
         """A deterministic name for each episode: an open one absorbs the signal, a closed one leads to the next number."""

@@ -36,8 +36,31 @@ class Hearing:
         self._missed = missed
 
 
+class Subjects:
+    """Which open Incidents are about which object, from the watch: a change of the object wakes them."""
+
+    def __init__(self) -> None:
+        self._about: dict[Key, Key] = {}
+
+    def note(self, incident: Key, body: Mapping[str, Any], *, gone: bool) -> None:
+        """An Incident as the watch brought it. `body` is untrusted: anything that is not as it should be is about nothing."""
+        self._about.pop(incident, None)
+        target = (body.get("spec") or {}).get("target") or {}
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        if not gone and not any(c.get("type") == "Closed" and c.get("status") == "True" for c in conditions):
+            self._about[incident] = (incident[0], f"{target.get('kind')}/{target.get('name')}")
+
+    def about(self, namespace: str, title: str) -> list[Key]:
+        """The open Incidents about `Kind/name` in that namespace."""
+        return [incident for incident, subject in self._about.items() if subject == (namespace, title)]
+
+
 def registry(
-    incident: Callable[[Key], None], orders: Callable[[str], None], hearing: Hearing, is_own_write: Callable[[Key, str], Awaitable[bool]]
+    incident: Callable[[Key], None],
+    orders: Callable[[str], None],
+    hearing: Hearing,
+    subjects: Subjects,
+    is_own_write: Callable[[Key, str], Awaitable[bool]],
 ) -> kopf.OperatorRegistry:
     """Handlers for Incidents and policies."""
     made = kopf.OperatorRegistry()
@@ -47,8 +70,9 @@ def registry(
         return kopf.login_via_client(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, "incidents", registry=made)
-    async def on_incident(event: Any, namespace: str | None, name: str | None, meta: Any, **_: Any) -> None:
+    async def on_incident(event: Any, namespace: str | None, name: str | None, meta: Any, body: Any, **_: Any) -> None:
         key = (namespace or "", name or "")
+        subjects.note(key, body, gone=event["type"] == "DELETED")
         if event["type"] == "DELETED":
             hearing.gone(key)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightorders.handlers.events import Hearing
+from nightorders.handlers.events import Hearing, Subjects
 
 A, B = ("shop", "a"), ("shop", "b")
 
@@ -50,3 +50,20 @@ def test_what_is_gone_is_not_missed() -> None:
     hearing.compare({})
     hearing.compare({})
     assert not hearing.deaf
+
+
+def subject(kind: str = "Deployment", name: str = "checkout", *, closed: bool = False) -> dict:
+    conditions = [{"type": "Closed", "status": "True"}] if closed else []
+    return {"spec": {"target": {"kind": kind, "name": name}}, "status": {"conditions": conditions}}
+
+
+def test_open_incidents_are_woken_by_their_subject() -> None:
+    subjects = Subjects()
+    subjects.note(A, subject(), gone=False)
+    subjects.note(B, subject(name="cart"), gone=False)
+    assert subjects.about("shop", "Deployment/checkout") == [A]
+    assert subjects.about("other", "Deployment/checkout") == []
+    subjects.note(A, subject(closed=True), gone=False)
+    assert subjects.about("shop", "Deployment/checkout") == []
+    subjects.note(B, subject(name="cart"), gone=True)
+    assert subjects.about("shop", "Deployment/cart") == []
