@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import lru_cache
 
 import pytest
 import structlog
 
+from nightorders.domain import redaction
 from tests.component import oracle
 from tests.component.world import World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lines_are_redacted_once() -> Iterator[None]:
+    """The same lines come again in every pass; redacting them anew would be half of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redaction, "_line", lru_cache(maxsize=20_000)(redaction._line))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,7 +9,7 @@ from typing import Any
 
 from nightorders.domain.digest import bare_template, sha256
 from nightorders.domain.snapshot import parse_time
-from tests.component.fakes import Api, Json, stamp
+from tests.component.fakes import Api, Json, clone, stamp
 
 REVISION = "deployment.kubernetes.io/revision"
 STARTS_IN = timedelta(seconds=2)
@@ -32,7 +31,7 @@ class Controllers:
             version = self.api._version
             for raw in list(self.api.all("Deployment")):
                 self._kubelet(raw["metadata"]["namespace"])
-                self._deployment(copy.deepcopy(raw))
+                self._deployment(clone(raw))
             self._garbage()
             if self.api._version == version:
                 return
@@ -52,7 +51,7 @@ class Controllers:
 
     def _kubelet(self, namespace: str) -> None:
         for raw in list(self.api.all("Pod", namespace)):
-            pod = copy.deepcopy(raw)
+            pod = clone(raw)
             image = pod["spec"]["containers"][0]["image"]
             started = parse_time(pod["metadata"]["creationTimestamp"])
             assert started is not None
@@ -106,7 +105,7 @@ class Controllers:
         for s in sets:
             own = pods[s["metadata"]["name"]]
             ready = sum(self._ready(p) for p in own)
-            made = copy.deepcopy(s) | {"status": {"replicas": len(own), "readyReplicas": ready, "availableReplicas": ready}}
+            made = clone(s) | {"status": {"replicas": len(own), "readyReplicas": ready, "availableReplicas": ready}}
             made["spec"]["replicas"] = len(own)
             self.api.put("ReplicaSet", ns, s["metadata"]["name"], made, "controller")
         self._status(d, number, pods, pods[current["metadata"]["name"]])
@@ -116,10 +115,10 @@ class Controllers:
         """The ReplicaSet of the present template: a new one, or an old one with a new number."""
         ns, name = d["metadata"]["namespace"], d["metadata"]["name"]
         if known is not None:
-            made = copy.deepcopy(known)
+            made = clone(known)
             made["metadata"]["annotations"][REVISION] = str(number)
             return self.api.put("ReplicaSet", ns, made["metadata"]["name"], made, "controller")
-        template = copy.deepcopy(d["spec"]["template"])
+        template = clone(d["spec"]["template"])
         digest = sha256([d["metadata"]["uid"], bare_template(template)])[7:17]
         template["metadata"]["labels"] = {**template["metadata"].get("labels", {}), "pod-template-hash": digest}
         raw = {
@@ -150,7 +149,7 @@ class Controllers:
             available -= 1
         for _ in range(min(replicas - len(mine), replicas + 1 - len(mine) - len(old))):
             self._pods += 1
-            template = copy.deepcopy(current["spec"]["template"])
+            template = clone(current["spec"]["template"])
             owner = {
                 "apiVersion": "apps/v1",
                 "kind": "ReplicaSet",
@@ -184,7 +183,7 @@ class Controllers:
             progressing = ("False", "ProgressDeadlineExceeded")
         else:
             progressing = ("True", "ReplicaSetUpdated")
-        raw = copy.deepcopy(self.api.objects[("Deployment", ns, name)])
+        raw = clone(self.api.objects[("Deployment", ns, name)])
         raw["metadata"].setdefault("annotations", {})[REVISION] = number
         raw["status"] = {
             "observedGeneration": raw["metadata"]["generation"],

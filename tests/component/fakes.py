@@ -6,7 +6,6 @@ a test lets it fail, die, wait or lose its answer.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,6 +34,13 @@ Json = dict[str, Any]
 Key = tuple[str, str, str]  # kind, namespace, name
 START = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 HISTORY = timedelta(days=3)
+
+
+def clone(value: Any) -> Any:
+    """A deep copy of JSON, several times faster than `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {k: clone(v) for k, v in value.items()}
+    return [clone(v) for v in value] if isinstance(value, list) else value
 
 
 class Died(BaseException):
@@ -119,7 +125,7 @@ class Api:
         """Creates or replaces. Bumps the generation where the spec changed; nothing happens where nothing changed."""
         key = (kind, namespace, name)
         old = self.objects.get(key)
-        new = copy.deepcopy(raw)
+        new = clone(raw)
         meta = new.setdefault("metadata", {})
         meta |= {"name": name, "namespace": namespace} if namespace else {"name": name}
         if old is None:
@@ -139,14 +145,14 @@ class Api:
 
     def edit(self, kind: str, namespace: str, name: str, change: Callable[[Json], Any], actor: str = "somebody") -> Json:
         """Reads, changes, writes; `change` edits in place."""
-        raw = copy.deepcopy(self.objects[(kind, namespace, name)])
+        raw = clone(self.objects[(kind, namespace, name)])
         change(raw)
         return self.put(kind, namespace, name, raw, actor)
 
     def delete(self, kind: str, namespace: str, name: str, actor: str = "somebody") -> None:
         """Gone, or waiting for its finalizers."""
         key = (kind, namespace, name)
-        raw = copy.deepcopy(self.objects[key])
+        raw = clone(self.objects[key])
         if raw["metadata"].get("finalizers"):
             raw["metadata"].setdefault("deletionTimestamp", stamp(self.clock.now()))
             raw["metadata"]["resourceVersion"] = self.version()
@@ -178,7 +184,7 @@ class Api:
         if (plain, kind) in self.forbidden or (verb, kind) in self.forbidden:
             raise ForbiddenError(f"{plain} {kind} is forbidden (403)")
         try:
-            answer = copy.deepcopy(act()) if act is not None else None
+            answer = clone(act()) if act is not None else None
         except PortError:
             await self.after(call)
             raise
@@ -198,7 +204,7 @@ class Api:
         old = self.found(*key)
         if old["metadata"]["uid"] != uid or old["metadata"]["resourceVersion"] != version:
             raise ConflictError(f"{key[0]}/{key[2]} changed since it was read (409)")
-        new = copy.deepcopy(old)
+        new = clone(old)
         change(new)
         if new == old:
             return old  # as the API server: no change, no new version
@@ -256,7 +262,7 @@ class Reader:
             version = raw["metadata"]["resourceVersion"]
             if (old := self._seen.get(key)) != version:
                 self._seen[key] = version
-                yield ("ADDED" if old is None else "MODIFIED", KubeObject(copy.deepcopy(raw), kind, api_version))
+                yield ("ADDED" if old is None else "MODIFIED", KubeObject(clone(raw), kind, api_version))
         for key in [k for k in self._seen if k not in here]:
             del self._seen[key]
             yield "DELETED", KubeObject({"metadata": {"namespace": key[1], "name": key[2]}}, kind, api_version)
@@ -285,7 +291,7 @@ class Incidents:
         def act() -> Json:
             if ("Incident", namespace, name) in self.api.objects:
                 raise AlreadyExistsError(f"Incident/{name} exists (409)")
-            return self.api.put("Incident", namespace, name, copy.deepcopy(dict(manifest)), self.actor)
+            return self.api.put("Incident", namespace, name, clone(dict(manifest)), self.actor)
 
         return written(Incident, await self.api.request(self.actor, "create", "Incident", namespace, name, act))
 
@@ -382,7 +388,7 @@ class Target:
             body = {**patch, "metadata": {k: v for k, v in fence.items() if k not in ("uid", "resourceVersion")}}
             new = apply_patch(raw, body)
             raw.clear()
-            raw.update(copy.deepcopy(new))
+            raw.update(clone(new))
             if self.api.mutating_webhook is not None:
                 self.api.mutating_webhook(raw)
 
@@ -392,7 +398,7 @@ class Target:
             old = self.api.found(*where)
             if (old["metadata"]["uid"], old["metadata"]["resourceVersion"]) != (fence.get("uid"), fence.get("resourceVersion")):
                 raise ConflictError(f"{key.kind}/{key.name} changed since it was read (409)")
-            new = copy.deepcopy(old)
+            new = clone(old)
             change(new)
             return new
 
