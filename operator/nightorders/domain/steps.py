@@ -209,7 +209,7 @@ def _fault(s: Situation, target: KubeObject, d: Diagnosis, record: Record, now: 
             return _save(s, record, SOON, _news(d))
         case NoProposal() as none:
             voices = _voices(s, target, d.top, (), None)
-            record.set(autonomy=autonomy.effective(voices, now), gates=())
+            record.set(autonomy=_decided(s, autonomy.effective(voices, now)), gates=())
             record = _withdraw(record, none.reason, none.message)
             return _save(s, record, LOOK_AGAIN, _news(d))
         case Proposal() as proposal:
@@ -235,7 +235,7 @@ def _weigh(s: Situation, target: KubeObject, d: Diagnosis, p: Proposal, record: 
     level = autonomy.effective(voices, now)
     question = _question(s, target, d.top, p, level.level, execution_id(kept.digest) if kept else "")
     results, verdict = gates.judge(question, now)
-    record.set(autonomy=level, gates=results)
+    record.set(autonomy=_decided(s, level), gates=results)
     if not verdict.allowed:
         reason = Reason.READ_ONLY if verdict.reason is Reason.LEVEL_TOO_LOW else verdict.reason
         record = _withdraw(record, reason, _refusal(level, verdict))
@@ -336,6 +336,11 @@ def _voices(s: Situation, target: KubeObject, top: Hypothesis | None, caps: Any,
         schemas_message=s.schemas.message,
         unknown=s.unknown,
     )
+
+
+def _decided(s: Situation, level: Autonomy) -> Autonomy | None:
+    """What is kept of the level. The first one kept says what was ordered at detection, so it must not be made of failed reads."""
+    return level if s.incident.status.autonomy is not None or not s.unknown else None
 
 
 def _question(s: Situation, target: KubeObject, top: Hypothesis | None, p: Proposal, level: Level, execution: str) -> gates.Question:

@@ -168,6 +168,19 @@ def test_l1_stages_nothing_and_says_who_decided() -> None:
     assert (found.reason, "ClusterRemediationPolicy/ceiling-most ceiling most" in found.message) == (Reason.READ_ONLY.value, True)
 
 
+def test_a_read_that_failed_at_detection_is_not_kept_as_what_was_ordered_then() -> None:
+    unread = {"orders": replace(orders(), policies=()), "unknown": ("policies: time-out",)}
+    for proposed in ({}, {"proposal": NoProposal(Reason.NO_ACTION_FITS, "no")}):
+        first = next_step(situation(**unread, **proposed), NOW)
+        assert of(first).autonomy is None
+        second = next_step(situation(of(first)), NOW + MINUTE)
+        assert isinstance(second, Stage)
+        assert (second.level, second.status.autonomy and second.status.autonomy.detected_level) == (L4, L4)
+    known = next_step(situation(staged_status(L4), **unread), NOW)
+    assert of(known).autonomy is not None
+    assert of(known).autonomy.detected_level == L4  # type: ignore[union-attr]
+
+
 def test_no_action_of_the_catalogue_fits() -> None:
     step = next_step(situation(proposal=NoProposal(Reason.NO_ACTION_FITS, "no earlier revision")), NOW)
     assert cond(step, "Planned") == ("False", Reason.NO_ACTION_FITS.value)
