@@ -212,6 +212,7 @@ def test_the_api_server_goes_away_and_comes_back(bare: Cluster) -> None:
         scene.operator_may_roll_back()
         scene.apply(policy("L4"))
         scene.app()
+        bare.apply(*behaviour.image_missing(scene.namespace, BAD))  # before: the simulator misses what is applied while it reconnects
         bare.restart_apiserver()
         if process.process is not None and process.process.poll() is not None:
             process.start()  # it lost its lease meanwhile; a kubelet would start it again
