@@ -37,4 +37,5 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     structlog.reset_defaults()
     for w in made:
-        oracle.check(w)
+        if not w.exempt:
+            oracle.check(w)

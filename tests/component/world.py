@@ -70,6 +70,7 @@ class Process:
         self._relist: datetime | None = None
         self.errors: list[Exception] = []
         self.passes = 0
+        self._busy = 0
 
     async def _schemas(self) -> Proof:
         return self.schemas
@@ -82,13 +83,15 @@ class Process:
             await self.janitor.prove()
             await self.janitor.relist(lambda key: self._due.__setitem__(key, now))
         await self._watch(now)
-        for _ in range(30):
+        for _ in range(12):
             keys = [k for k in self._keys() if self._is_due(k, now)]
             if not keys:
+                self._busy = 0
                 return
             for key in keys:
                 await self.look(key)
-        raise AssertionError("the operator is busy for ever without time passing")
+        self._busy += 1
+        assert self._busy < 20, "the operator is busy for ever"
 
     async def _watch(self, now: datetime) -> None:
         await self.watchman.watch(lambda ns, _: self._look.__setitem__(ns, now), lambda ns, _: None, lambda ns, _: None)
@@ -140,6 +143,7 @@ class World:
 
     clock: Clock = field(default_factory=Clock)
     processes: list[Process] = field(default_factory=list)
+    exempt: bool = False  # from the oracle at the end of the test: its code has a bug on purpose
 
     def __post_init__(self) -> None:
         self.api = Api(self.clock)
