@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 MARK = "[redacted]"
 LINE_LIMIT = 2000
@@ -148,6 +149,7 @@ def _without_private_keys(lines: Iterator[str]) -> Iterator[str]:
             yield out
 
 
+@lru_cache(maxsize=4096)  # the same Events and messages come in every look, and this is most of what a diagnosis costs
 def _line(line: str) -> str:
     if len(line) < 4:
         return line

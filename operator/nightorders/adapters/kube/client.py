@@ -36,6 +36,8 @@ aio_config: Any = _untyped_config
 
 _TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _CONNECT_SECONDS = 10.0
+# An API server closes idle connections after 90 s. aiohttp's own 15 s would make every Incident pay for a round of TLS handshakes.
+_KEEP_ALIVE_SECONDS = 75.0
 # Longer than this and parsing would be felt by everything else on the event loop.
 _PARSE_APART_BYTES = 256 * 1024
 
@@ -62,6 +64,8 @@ class KubeClient:
     def __init__(self, configuration: Any, *, seconds: float = 30.0, max_bytes: int = 128 * 1024 * 1024) -> None:
         self._api: Any = aio_client.ApiClient(configuration)
         self._api.user_agent = f"nightorders/{__version__}"
+        rest = self._api.rest_client
+        rest._create_connector = lambda: aiohttp.TCPConnector(limit=100, ssl=rest.ssl_context, keepalive_timeout=_KEEP_ALIVE_SECONDS)
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._closed = False
