@@ -55,12 +55,12 @@ lint: $(INSTALLED) ## Style, types, direction of imports, structure
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && $(BIN)/python -m tools.structure
 
 .PHONY: generate
-generate: $(INSTALLED) ## Write CRDs, action roles and reference pages from the models
-	@$(BIN)/python -m tools.generate
+generate: $(INSTALLED) ## Write CRDs, action roles, reference pages and the chart's templates from their sources
+	@$(BIN)/python -m tools.generate && $(BIN)/python -m tools.chart
 
 .PHONY: verify
 verify: $(INSTALLED) ## Fail if a generated file differs from the models
-	@$(BIN)/python -m tools.generate --check && echo "verify: every generated file is as the models say"
+	@$(BIN)/python -m tools.generate --check && $(BIN)/python -m tools.chart --check && echo "verify: every generated file is as the models say"
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure latency, requests and memory against the floor of the same cluster

@@ -54,6 +54,11 @@ def no_prometheus() -> str:
     return _build("control-plane") or _build("prometheus")
 
 
+def no_helm() -> str:
+    """The same for Helm."""
+    return _build("control-plane") or _build("helm")
+
+
 def _build(what: str) -> str:
     done = subprocess.run([sys.executable, "-m", "tools.cluster", "build", "--set", what], cwd=ROOT, check=False)
     return "" if done.returncode == 0 else f"cannot build {what} (see above)"
@@ -72,6 +77,7 @@ TIERS = (
     Tier("mutants", [sys.executable, "-m", "tools.mutants"], nothing),
     Tier("cluster", pytest("tests/cluster", "-m", "cluster and not prometheus"), no_control_plane),
     Tier("prometheus", pytest("tests/cluster", "-m", "prometheus"), no_prometheus),
+    Tier("chart", pytest("tests/chart"), no_helm),
 )
 FAST = ("lint", "unit", "property", "component", "mutants")
 
