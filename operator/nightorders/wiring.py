@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -330,9 +331,18 @@ class Run:
             metrics.QUEUE_DEPTH.labels(queue=queue.name).set(len(queue))
 
 
+def tune_garbage_collector() -> None:
+    """A list of a thousand pods is half a million young dicts, none of them in a cycle: by default the collector walks them again and
+    again, which took two thirds of the parsing (541 → 214 ms of CPU for a diagnosis at 1,000 pods)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 async def run(settings: Settings) -> int:
     """Runs the operator; returns the exit status."""
     configure_logging(settings)
+    tune_garbage_collector()
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # kopf finds its own way to the API server
     async with connect(settings.kubeconfig, settings.context) as connection:
