@@ -148,6 +148,7 @@ class World:
     def __post_init__(self) -> None:
         self.api = Api(self.clock)
         self.controllers = Controllers(self.api, missing={BAD})
+        self._incidents: dict[str, Incident] = {}
         self.at_each_second: Callable[[], None] = lambda: None
 
     # ------------------------------------------------------------ building
@@ -245,7 +246,13 @@ class World:
     # ------------------------------------------------------------ what people do
 
     def incidents(self) -> list[Incident]:
-        return [Incident.model_validate(raw) for raw in self.api.all("Incident")]
+        return [self._parsed(raw) for raw in self.api.all("Incident")]
+
+    def _parsed(self, raw: Json) -> Incident:
+        version = raw["metadata"]["resourceVersion"]
+        if version not in self._incidents:
+            self._incidents[version] = Incident.model_validate(raw)
+        return self._incidents[version]
 
     @property
     def incident(self) -> Incident:
