@@ -122,6 +122,8 @@ class WorkQueue(Generic[K]):
                 await self._failed(key, error, attempts)
             except PortError as second:
                 log.warning("could not record the failure", queue=self.name, key=str(key), error=str(second))
+            except Exception:  # telling is no reason to lose the worker either, and with it all others
+                log.exception("could not record the failure", queue=self.name, key=str(key))
         return timedelta(seconds=delay)
 
     def _requeue(self, key: K, after: timedelta | None) -> None:
