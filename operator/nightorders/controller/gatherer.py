@@ -298,7 +298,7 @@ def unavailable_allowed(target: KubeObject) -> int:
     value = target.at("spec", "strategy", "rollingUpdate", "maxUnavailable", default="25%")
     if isinstance(value, int):
         return value
-    return replicas * int(value[:-1]) // 100 if isinstance(value, str) and value[:-1].isdigit() else 0
+    return replicas * int(value[:-1]) // 100 if isinstance(value, str) and value[:-1].isdecimal() else 0
 
 
 def failing_dependents(incident: Incident, snapshot: Snapshot) -> list[str] | None:
