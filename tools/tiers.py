@@ -88,14 +88,15 @@ def run(tier: Tier) -> Result:
         return Result(tier.name, False, 0, 0, 0, obstacle)
     print(f"\n=== {tier.name} ===", flush=True)
     start = time.monotonic()
-    process = subprocess.Popen(tier.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+    process = subprocess.Popen(tier.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
-    tail: list[str] = []
-    for row in process.stdout:
-        print(row, end="", flush=True)
-        tail = [*tail[-20:], row]
+    tail = b""
+    while chunk := os.read(process.stdout.fileno(), 4096):  # not by lines: the dots of a running test tier are its progress
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.flush()
+        tail = (tail + chunk)[-4096:]
     status = process.wait()
-    passed, failed = counts("".join(tail))
+    passed, failed = counts(tail.decode(errors="replace"))
     return Result(tier.name, status == 0, passed, failed, time.monotonic() - start)
 
 
