@@ -525,6 +525,18 @@ async def test_two_incidents_for_one_target_only_one_acts() -> None:
     assert w.slots() == []
 
 
+async def test_what_the_operator_did_for_another_incident_is_not_a_humans_doing() -> None:
+    w = await stuck("L3")
+    first = w.incident.metadata.name
+    w.api.put("Incident", SHOP, "another", {**w.api.objects[("Incident", SHOP, first)], "status": {}, "metadata": {}})
+    await w.until(lambda: all(i.status.plan is not None for i in w.incidents()))
+    w.approve("alice")
+    await w.until(w.all_closed)
+    assert len(w.mutations()) == 1
+    assert w.results() == ["operator:Recovered"]
+    assert [o.by for o in w.ledger().spec.outcomes] == ["operator"]
+
+
 async def test_the_last_slot_of_the_fleet_is_taken_once() -> None:
     w = await stuck("L4")
     w.cluster_policy(fleet={"maxConcurrent": 1, "perHour": 20})

@@ -447,6 +447,8 @@ def _done_by_human(s: Situation, target: KubeObject, now: datetime) -> Step | No
         return None
     if target.uid != plan.target.uid or spec_sha256(target.at("spec", default={})) != plan.target.after_sha256:
         return None
+    if _ours(s, target.labels.get(EXECUTION_LABEL, ""), plan.staged_at):
+        return None
     if not s.samples:
         return Idle("the plan's effect is there; measuring", SOON)
     execution = Execution(
@@ -467,6 +469,12 @@ def _done_by_human(s: Situation, target: KubeObject, now: datetime) -> Step | No
     record.condition("Executed", "True", Reason.BY_HUMAN, message).story(message, actor="human")
     record.condition("Verified", "Unknown", Reason.VERIFYING, f"measuring for {plan.verify.seconds} s")
     return Save(record.done(), timedelta(seconds=plan.verify.every_seconds), (Reason.BY_HUMAN, message))
+
+
+def _ours(s: Situation, stamp: str, since: datetime) -> bool:
+    """Whether the books know that stamp as an execution of the operator since then: for another Incident of the same target."""
+    books = (*s.ledger.spec.reservations, *s.ledger.spec.outcomes) if s.ledger else ()
+    return any(e.execution == stamp and e.at >= since for e in books)
 
 
 # ---------------------------------------------------------------- within an execution

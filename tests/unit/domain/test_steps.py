@@ -375,6 +375,14 @@ def test_a_humans_hand_is_noticed_and_verified() -> None:
     assert step.status.verification.baseline == ()
 
 
+@pytest.mark.parametrize(("age", "human"), [(30 * SECOND, False), (HOUR, True)])
+def test_what_an_execution_for_another_incident_did_is_not_a_humans_doing(age: timedelta, human: bool) -> None:
+    """An old stamp stays on the object for ever, so only one that is younger than the plan tells."""
+    books = ledger(outcomes=(outcome("no-other", workload="Deployment/checkout", at=NOW - age),))
+    step = next_step(situation(staged_status(L2), orders=leveled(L2), target=after_target("no-other"), proposal=None, ledger=books), NOW)
+    assert bool(of(step).executions) is human
+
+
 def test_a_new_object_in_the_planned_state_is_not_the_plan_carried_out() -> None:
     again = changed(after_target(), ("metadata", "uid"), "uid-recreated")
     step = next_step(situation(staged_status(L2), orders=leveled(L2), target=again, proposal=NoProposal(Reason.NO_ACTION_FITS, "")), NOW)
