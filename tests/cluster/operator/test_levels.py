@@ -68,10 +68,7 @@ def test_l3_waits_for_a_human_and_then_acts_once(scene: Scene) -> None:
     assert len(mutations(scene.cluster, OPERATOR, scene.namespace)) == 1
     deployment = scene.get("deployment/checkout")
     assert deployment["metadata"]["labels"]["nightorders.dev/execution"] == incident["status"]["executions"][0]["id"]
-    assert (
-        "finalizers" not in incident["metadata"]
-        or until(lambda: not scene.incidents()[0]["metadata"].get("finalizers"), "the finalizer is gone") is not True
-    )
+    until(lambda: not scene.one()["metadata"].get("finalizers"), "the finalizer is gone")
 
 
 def test_l4_acts_alone_within_its_limits(scene: Scene) -> None:
