@@ -59,12 +59,27 @@ def incident_edit(change: Callable[[Any], Any]) -> Callable[[World, random.Rando
     return act
 
 
+def without_approvals(raw: Any) -> None:
+    notes = raw["metadata"]["annotations"]
+    raw["metadata"]["annotations"] = {k: v for k, v in notes.items() if not k.startswith(APPROVE_PREFIX)}
+
+
+def annotate(w: World, notes: dict[str, str]) -> None:
+    w.api.edit("Deployment", SHOP, "checkout", lambda d: d["metadata"]["annotations"].update(notes))
+
+
+def make_anew(w: World, image: str) -> None:
+    w.api.delete("Deployment", SHOP, "checkout")
+    w.controllers.sync()
+    w.deploy(image=image)
+
+
 EVENTS: dict[str, Callable[[World, random.Random], Any]] = {
     "approve": lambda w, c: w.approve(c.choice(["alice", "bob"]), key=f"k{c.randint(0, 9)}"),
     "approve again": lambda w, c: w.approve(c.choice(["alice", "bob", "system:admin"]), key=f"k{c.randint(0, 9)}"),
     "approve something": lambda w, c: w.approve("alice", digest="sha256:" + "0" * 64, key="x"),
     "reject": lambda w, c: w.reject("carol") if c.random() < 0.2 else None,
-    "withdraw": incident_edit(lambda raw: [raw["metadata"]["annotations"].pop(k) for k in list(raw["metadata"]["annotations"]) if k.startswith(APPROVE_PREFIX)]),
+    "withdraw": incident_edit(without_approvals),
     "stop": lambda w, c: w.stop(c.choice([SHOP, SYSTEM])),
     "resume": lambda w, c: w.resume(SHOP),
     "resume all": lambda w, c: w.resume(SYSTEM),
@@ -73,7 +88,7 @@ EVENTS: dict[str, Callable[[World, random.Random], Any]] = {
     "second policy": lambda w, c: w.policy("L4", name="second"),
     "no second policy": lambda w, c: w.api.delete("RemediationPolicy", SHOP, "second"),
     "ceiling": lambda w, c: w.cluster_policy(ceilings=[{"name": "most", "level": c.choice(["L2", "L3", "L4"])}]),
-    "max-level": lambda w, c: w.api.edit("Deployment", SHOP, "checkout", lambda d: d["metadata"]["annotations"].update({MAX_LEVEL_ANNOTATION: c.choice(["L1", "L3", "L4", "x"])})),
+    "max-level": lambda w, c: annotate(w, {MAX_LEVEL_ANNOTATION: c.choice(["L1", "L3", "L4", "x"])}),
     "label": lambda w, c: w.api.edit("Deployment", SHOP, "checkout", lambda d: d["metadata"]["labels"].update(note=str(c.randint(0, 9)))),
     "release": lambda w, c: w.release(c.choice([OTHER, BAD, GOOD])),
     "scale": lambda w, c: w.api.edit("Deployment", SHOP, "checkout", lambda d: d["spec"].update(replicas=c.choice([2, 3, 4]))),
@@ -82,7 +97,7 @@ EVENTS: dict[str, Callable[[World, random.Random], Any]] = {
     "image appears": lambda w, c: w.controllers.missing.discard(BAD) if c.random() < 0.3 else None,
     "image vanishes": lambda w, c: w.controllers.missing.add(c.choice([BAD, OTHER])),
     "delete incident": lambda w, c: w.api.delete("Incident", SHOP, w.incident.metadata.name) if c.random() < 0.3 else None,
-    "delete target": lambda w, c: (w.api.delete("Deployment", SHOP, "checkout"), w.controllers.sync(), w.deploy(image=c.choice([GOOD, BAD]))) if c.random() < 0.2 else None,
+    "delete target": lambda w, c: make_anew(w, c.choice([GOOD, BAD])) if c.random() < 0.2 else None,
     "open by hand": lambda w, c: w.open_incident(name=f"by-hand-{c.randint(0, 3)}"),
     "forbid": lambda w, c: w.api.forbidden.add(c.choice([("patch", "Deployment"), ("get", "ConfigMap"), ("list", "Pod"), ("list", "RemediationPolicy")])),
     "allow": lambda w, c: w.api.forbidden.clear(),
@@ -117,11 +132,10 @@ async def chaos(seed: int) -> World:
         w.clock.advance(timedelta(minutes=3))
         await w.second()
         await w.seconds(3)
-    w.api.told = c.told  # type: ignore[attr-defined]
     return w
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 async def test_nothing_is_left_behind_when_it_is_calm_again(seed: int) -> None:
     w = await chaos(seed)
     assert not w.incidents() or w.ended(), w.story()

@@ -473,8 +473,7 @@ def _done_by_human(s: Situation, target: KubeObject, now: datetime) -> Step | No
 
 def _ours(s: Situation, stamp: str, since: datetime) -> bool:
     """Whether the books know that stamp as an execution of the operator since then: for another Incident of the same target."""
-    books = (*s.ledger.spec.reservations, *s.ledger.spec.outcomes) if s.ledger else ()
-    return any(e.execution == stamp and e.at >= since for e in books)
+    return any(execution == stamp and at >= since for at, _, _, execution in gates.started(s.ledger, None))
 
 
 # ---------------------------------------------------------------- within an execution
