@@ -136,7 +136,9 @@ def uninstall(kubectl: Kubectl, *, yes: bool) -> None:
         for b in kubectl.items(f"{kind}s")
         if b["roleRef"]["name"].startswith("nightorders-action-")
     ]
-    counts = {k: len(kubectl.items(f"{k}.nightorders.dev")) for k in ("incidents", "remediationpolicies", "clusterremediationpolicies", "ledgers")}
+    counts = {
+        k: len(kubectl.items(f"{k}.nightorders.dev")) for k in ("incidents", "remediationpolicies", "clusterremediationpolicies", "ledgers")
+    }
     print(
         f"Will be removed with the operator: {', '.join(f'{n} {k}' for k, n in counts.items())}, {len(bindings)} bindings of action roles."
     )

@@ -69,10 +69,11 @@ class AdmissionGuard:
         """Never raises; what cannot be told is not proven."""
         try:
             async with asyncio.timeout(self._seconds):
-                await self._compare()
                 attacks = self._on(incident) if incident else self._at_creation()
-                for what, method, path, body in attacks:
-                    await self._attack(what, method, path, body)
+                proofs = (self._compare(), *(self._attack(*attack) for attack in attacks))  # side by side: an approval waits for this
+                for failed in await asyncio.gather(*proofs, return_exceptions=True):
+                    if isinstance(failed, BaseException):
+                        raise failed
         except _NotProvenError as error:
             return self._report(False, f"The approval guard is not proven: {error}")
         except TimeoutError:

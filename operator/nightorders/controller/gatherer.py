@@ -69,12 +69,16 @@ class Gatherer:
     async def situation(self, incident: Incident) -> Situation:
         """One pass's facts about that Incident. Raises TransientError where not even the Ledgers can be read."""
         looks = running(incident.status) is None and not is_closed(incident.status)
-        base, target, snapshot = await asyncio.gather(
+        approved = looks and incident.status.plan is not None and any(k.startswith(APPROVE_PREFIX) for k in incident.metadata.annotations)
+        base, target, snapshot, report = await asyncio.gather(
             self._orders_and_books(incident),
             self._target(incident),
             self.snapshot(incident.metadata.namespace, incident.spec.target) if looks else nothing(),
+            self._ports.guard.prove(incident) if approved else nothing(),
         )
         s = replace(base, target=target, owner=governed_by(target) if isinstance(target, KubeObject) else "")
+        if report is not None:
+            s = replace(s, guard=Proof(report.proven, report.message))
         if running(incident.status) is not None:
             return await self._for_execution(s)
         if isinstance(target, KubeObject) and snapshot is not None:
@@ -154,9 +158,6 @@ class Gatherer:
         s = replace(s, diagnosis=diagnosis, proposal=proposal, rollout=rollout_of(target, diagnosis))
         plan = incident.status.plan
         if plan is not None and about_to_act(s, plan, target):
-            if any(k.startswith(APPROVE_PREFIX) for k in incident.metadata.annotations):
-                report = await self._ports.guard.prove(incident)
-                s = replace(s, guard=Proof(report.proven, report.message))
             s = replace(s, samples=await self.measure(incident, plan, target, snapshot))
         return s
 
