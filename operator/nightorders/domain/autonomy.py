@@ -17,6 +17,7 @@ from .orders import Governing, Orders, governing_rule
 from .snapshot import KubeObject
 
 RELABEL_MEMORY = timedelta(hours=1)
+FAILURE_MEMORY = timedelta(hours=24)
 GRADE_CEILING = {"A": Level.L4, "B": Level.L3, "C": Level.L3, "D": Level.L1}
 
 
@@ -146,6 +147,19 @@ def _rule_level(v: Voices, labels: dict[str, str]) -> Level:
     return found.rule.level if isinstance(found, Governing) else Level.L1
 
 
+def _past(v: Voices, now: datetime) -> Iterator[Speaker]:
+    """What did not help the last time is not repeated alone, also when its Incident was deleted meanwhile."""
+    for o in reversed(v.ledger.spec.outcomes if v.ledger else ()):
+        if (
+            o.workload == v.target.title
+            and o.action == v.action
+            and o.result in ("Undone", "Escalated")
+            and now - o.ended_at < FAILURE_MEMORY
+        ):
+            yield Speaker(who="past record", level=Level.L3, because=f"{o.action} here ended as {o.result} at {o.ended_at:%Y-%m-%d %H:%M}Z")
+            return
+
+
 def _caps(v: Voices, now: datetime) -> Iterator[Speaker]:
     yield from v.caps
 
@@ -167,6 +181,7 @@ SPEAKERS: tuple[Callable[[Voices, datetime], Iterator[Speaker]], ...] = (
     _raised_later,
     _staged,
     _relabelled,
+    _past,
     _caps,
     _guard,
 )
