@@ -82,6 +82,10 @@ class ClusterReader(Protocol):
         """All objects of a kind in one request, from the API server's cache (resourceVersion=0); namespace None: the whole cluster."""
         ...
 
+    async def count(self, api_version: str, kind: str) -> int | None:
+        """How many objects of a kind the whole cluster holds, in one small request; None: cannot tell."""
+        ...
+
     async def logs(self, namespace: str, key: LogKey, *, lines: int) -> LogExcerpt:
         """The last lines of a container's log, redacted."""
         ...

@@ -148,7 +148,8 @@ class Run:
         )
         announcer = EventAnnouncer(c.client, c.clock, instance=settings.identity, on_lost=lambda _: metrics.EVENTS_LOST.inc())
         ports = Ports(c.clock, c.reader, self._incidents, policies, ledgers, prometheus, guard)
-        gatherer = Gatherer(ports, operator)
+        self._subjects = Subjects()
+        gatherer = Gatherer(ports, operator, neighbours=self._subjects.others)
         executor = Executor(c.clock, self._incidents, ledgers, Target(c.client, c.resources), announcer, operator, redact)
         reconciler = Reconciler(c.clock, self._incidents, gatherer, executor)
         self.incident_queue: WorkQueue[Key] = WorkQueue(
@@ -172,7 +173,6 @@ class Run:
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )
         self._hearing = Hearing()
-        self._subjects = Subjects()
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = not settings.leader_election

@@ -19,6 +19,7 @@ from ..api.meta import ROLLBACK_BARRIER_ANNOTATION, Level, line
 from ..api.v1alpha1.common import ActionType
 from ..api.v1alpha1.incident import Alternative, Incident, Inverse, Plan, RollbackParameters, Speaker
 from ..api.v1alpha1.ledger import HealthyRevision, Ledger
+from ..domain import verification
 from ..domain.diagnosis import Diagnosis
 from ..domain.digest import bare_template, spec_sha256, template_sha256
 from ..domain.mergepatch import replace_patch
@@ -147,11 +148,12 @@ def _proposal(
     replicas = spec.get("replicas", 1) if isinstance(spec.get("replicas", 1), int) else 1
     at_risk = _ready_of(snapshot, current.source)
     operations = json_patch(target, template)
+    scaled_by = autoscaler_of(snapshot, target)
     return Proposal(
         action=ActionType.ROLLBACK_WORKLOAD,
         target=target,
-        before_sha256=spec_sha256(spec),
-        after_sha256=spec_sha256(after),
+        before_sha256=spec_sha256(spec, scaled=bool(scaled_by)),
+        after_sha256=spec_sha256(after, scaled=bool(scaled_by)),
         parameters=RollbackParameters(
             revision_uid=chosen.source.uid,
             revision_name=chosen.source.name,
@@ -169,7 +171,17 @@ def _proposal(
         command=_command(incident, target, inline=bool(operations)),
         json_patch=operations,
         alternatives=tuple(_alternatives(target, revisions, current, chosen)),
+        at_once=min(at_risk, verification.unavailable_allowed(target)),
+        scaled_by=scaled_by,
     )
+
+
+def autoscaler_of(snapshot: Snapshot, target: KubeObject) -> str:
+    """The HorizontalPodAutoscaler that owns the target's replicas, as `Kind/name`; empty: none is known."""
+    for hpa in snapshot.all("HorizontalPodAutoscaler"):
+        if (hpa.at("spec", "scaleTargetRef", "kind"), hpa.at("spec", "scaleTargetRef", "name")) == (target.kind, target.name):
+            return hpa.title
+    return ""
 
 
 def _ready_of(snapshot: Snapshot, source: KubeObject) -> int:

@@ -19,13 +19,18 @@ API_VERSION = f"{GROUP}/{VERSION}"
 APPROVE_PREFIX = f"approve.{GROUP}/"
 REJECT_PREFIX = f"reject.{GROUP}/"
 WHY_PREFIX = f"why.{GROUP}/"
+EMERGENCY_PREFIX = f"emergency.{GROUP}/"
+TAKE_PREFIX = f"take.{GROUP}/"
 MAX_LEVEL_ANNOTATION = f"{GROUP}/max-level"
 ROLLBACK_BARRIER_ANNOTATION = f"{GROUP}/rollback-barrier"
 EXECUTION_LABEL = f"{GROUP}/execution"
+TERM_LABEL = f"{GROUP}/term"  # of the leader that wrote it: leaseTransitions, held against the Lease by admission (threats.md 17)
+PAUSED_BY_ANNOTATION = f"{GROUP}/paused-by"
 FINALIZER = f"{GROUP}/execution"
 STOP_CONFIGMAP = "nightorders-stop"
 LEDGER_NAME = "ledger"
 FLEET_LEDGER_NAME = "fleet"
+AUDIT_LEDGER_NAME = "audit"  # by itself, so that publishing heads never competes with a reservation
 
 
 class Model(BaseModel):

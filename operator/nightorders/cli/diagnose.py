@@ -90,7 +90,7 @@ async def examine(session: Session, target: ObjectRef) -> Examined:
         since=found.symptom_since,
         proposal=proposal,
         command=_by_hand(target, session.namespace, proposal) if isinstance(proposal, Proposal) else (),
-        owner=governed_by(thing) if isinstance(thing, KubeObject) else "",
+        owner=owner.who if isinstance(thing, KubeObject) and (owner := governed_by(thing)) else "",
     )
 
 

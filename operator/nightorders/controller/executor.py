@@ -11,13 +11,13 @@ import structlog
 
 from .. import metrics
 from ..api.meta import EXECUTION_LABEL, FLEET_LEDGER_NAME, LEDGER_NAME, Level, line
-from ..api.v1alpha1.incident import DryRun, Execution, Incident, IncidentStatus
+from ..api.v1alpha1.incident import DryRun, Execution, Incident, IncidentStatus, Pause
 from ..api.v1alpha1.ledger import Ledger, LedgerSpec, Outcome, Reservation
 from ..domain import ledger as books
 from ..domain import steps
 from ..domain.diff import diff
 from ..domain.digest import spec_sha256
-from ..domain.plan import execution_id, stage
+from ..domain.plan import execution_id
 from ..domain.reasons import Reason
 from ..domain.situation import Operator, Situation
 from ..domain.snapshot import KubeObject
@@ -73,12 +73,16 @@ class Executor:
         match step:
             case steps.Idle(_, again):
                 return again
-            case steps.Save(status, again, announce, warning):
+            case steps.Save(status, again, announce, warning, note):
+                if note is not None:
+                    await self.book(s.incident.metadata.namespace, LEDGER_NAME, partial(books.note, entry=note))
                 return await self._save(s.incident, status, again, announce, warning)
             case steps.Stage():
                 return await self._stage(s, step)
             case steps.Reserve():
                 return await self._reserve(s, step)
+            case steps.PauseOwner(execution, owner, patch):
+                return await self._pause(s, execution, owner, patch)
             case steps.Apply(execution, target, patch):
                 return await self._apply(s, execution, target, patch)
             case steps.Undo(execution, target, patch):
@@ -103,8 +107,7 @@ class Executor:
 
     async def _stage(self, s: Situation, step: steps.Stage) -> timedelta | None:
         now = self._clock.now()
-        incident = s.incident.model_copy(update={"status": step.status})
-        draft = stage(incident, step.proposal, step.governing, step.level, step.ordered, None, now)
+        draft = steps.draft(s.incident.model_copy(update={"status": step.status}), step, None, now)
         answer = await self._dry_run(s, step, execution_id(draft.digest))
         if isinstance(answer, DryRun):
             status = steps.staged(s.incident, step, answer, "", self._clock.now())
@@ -133,7 +136,8 @@ class Executor:
             raise ConflictError(f"{target.title} changed during the dry run") from None
         except PermanentError as refused:
             return Reason.DRY_RUN_REFUSED, f"the API server refuses it: {refused}"
-        if (got := spec_sha256(after.at("spec", default={}))) != step.proposal.after_sha256:
+        got = spec_sha256(after.at("spec", default={}), scaled=bool(step.proposal.scaled_by))
+        if got != step.proposal.after_sha256:
             return (
                 Reason.DRY_RUN_REFUSED,
                 f"the cluster would make something else of it ({got[:15]}…): an admission webhook changes {target.title}",
@@ -155,15 +159,21 @@ class Executor:
             at=step.execution.reserved_at,
         )
         await self._take(self._operator.namespace, FLEET_LEDGER_NAME, s.fleet, slot)
-        await self._take(namespace, LEDGER_NAME, s.ledger, slot)
+        await self._take(namespace, LEDGER_NAME, s.ledger, slot, step.pause)
         held = await self._incidents.set_finalizer(s.incident, True)
         saved = await self._incidents.save_status(held, step.status)
         await self._announcer.announce(saved, Reason.RESERVED.value, step.execution.message, warning=False)
         return NOW
 
-    async def _take(self, namespace: str, name: str, seen: Ledger | None, slot: Reservation) -> None:
+    async def _take(self, namespace: str, name: str, seen: Ledger | None, slot: Reservation, pause: Pause | None = None) -> None:
+        """The slot, and in the same write the pause that is to be lifted one day."""
+        after = books.reserve(seen.spec if seen else LedgerSpec(), slot)
+        if name == FLEET_LEDGER_NAME:
+            after = books.remember_namespace(after, slot.namespace)
+        if pause is not None:
+            after = books.remember_pause(after, slot, pause)
         try:
-            await self._ledgers.save(namespace, name, seen, books.reserve(seen.spec if seen else LedgerSpec(), slot))
+            await self._ledgers.save(namespace, name, seen, after)
         except AlreadyExistsError:
             raise ConflictError(f"Ledger {namespace}/{name} was created by somebody else") from None
 
@@ -183,6 +193,17 @@ class Executor:
         saved = await self._incidents.save_status(s.incident, status)
         await self._announcer.announce(saved, Reason.APPLIED.value, plan.impact, warning=False)
         return timedelta(seconds=min(1, plan.verify.every_seconds))
+
+    async def _pause(self, s: Situation, execution: Execution, owner: KubeObject, patch: Mapping[str, Any]) -> timedelta:
+        try:
+            await self._target.patch(key_of(owner), fenced(owner, patch), dry_run=False)
+        except ConflictError:
+            raise
+        except PermanentError as refused:
+            message = f"{owner.title} could not be paused, so nothing was done: {refused}"
+            step = steps.settle(s, execution, "NotApplied", message, Reason.NOT_APPLIED, self._clock.now())
+            return await self._settle(s, step)
+        return NOW
 
     async def _undo(self, s: Situation, execution: Execution, target: KubeObject, patch: Mapping[str, Any]) -> timedelta:
         try:
@@ -223,6 +244,9 @@ class Executor:
                 ended_at=e.ended_at or self._clock.now(),
                 result=e.result,
                 by=e.by,
+                level=e.level,
+                confirmed=books.confirmed(incident, e),
+                emergency=e.emergency,
             )
             await self.book(incident.metadata.namespace, LEDGER_NAME, partial(books.settle, outcome=outcome))
             await self.book(self._operator.namespace, FLEET_LEDGER_NAME, partial(books.settle, outcome=outcome))
@@ -240,6 +264,8 @@ class Executor:
                 await self._ledgers.save(namespace, name, seen, after)
             except (ConflictError, AlreadyExistsError):
                 continue
+            if seen is None and name == LEDGER_NAME:  # a known Ledger that is gone one day lowers the level (threats.md 28)
+                await self.book(self._operator.namespace, FLEET_LEDGER_NAME, partial(books.remember_namespace, namespace=namespace))
             return
 
 
@@ -250,8 +276,13 @@ def key_of(target: KubeObject) -> ObjectKey:
 
 def conditional(target: KubeObject, patch: Mapping[str, Any], execution: str) -> dict[str, Any]:
     """The patch with its preconditions (uid, resourceVersion) and the execution's stamp."""
-    metadata = {"uid": target.uid, "resourceVersion": target.resource_version, "labels": {EXECUTION_LABEL: execution}}
-    return {**patch, "metadata": metadata}
+    return fenced(target, {**patch, "metadata": {"labels": {EXECUTION_LABEL: execution}}})
+
+
+def fenced(target: KubeObject, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """The patch with its preconditions: uid and resourceVersion of the object that was judged."""
+    fence = {"uid": target.uid, "resourceVersion": target.resource_version}
+    return {**patch, "metadata": {**patch.get("metadata", {}), **fence}}
 
 
 def grant(namespace: str, operator: Operator) -> str:

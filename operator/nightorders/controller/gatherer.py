@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..actions import CATALOGUE
 from ..actions.base import Unavailable
-from ..api.meta import APPROVE_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME, STOP_CONFIGMAP
+from ..api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME, STOP_CONFIGMAP, LabelSelector
+from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy
 from ..api.v1alpha1.common import ObjectRef
 from ..api.v1alpha1.incident import Incident, Measurement, Plan
 from ..api.v1alpha1.ledger import Ledger
-from ..api.v1alpha1.policy import ClusterRemediationPolicy, RemediationPolicy
+from ..api.v1alpha1.policy import RemediationPolicy
 from ..diagnosis import engine
 from ..domain import verification
+from ..domain.autonomy import own_labels
 from ..domain.diagnosis import Diagnosis, Finding
 from ..domain.digest import spec_sha256, template_sha256
-from ..domain.gates import Rollout, Stop
-from ..domain.orders import Orders
+from ..domain.gates import DisruptionBudget, Rollout, Stop, fleet_limit
+from ..domain.interference import changed_since
+from ..domain.orders import Governing, Orders, governing_rule
 from ..domain.ownership import governed_by
-from ..domain.plan import NoProposal, Proposal
+from ..domain.plan import NoProposal, Proposal, digest_for, fill, variables_of
 from ..domain.record import is_closed, running
-from ..domain.situation import Operator, Proof, Situation
+from ..domain.situation import BudgetAnswer, Operator, Proof, Situation
 from ..domain.snapshot import Absent, KubeObject, Listing, NotLooked, Snapshot
 from ..ports import (
     ApprovalGuard,
@@ -41,6 +46,7 @@ from ..ports import (
 
 SHARED_FOR = timedelta(seconds=5)
 LOG_LINES = 40
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,10 @@ class Ports:
 class Gatherer:
     """Makes a Situation. Snapshots of a namespace are shared by its Incidents for a few seconds."""
 
-    def __init__(self, ports: Ports, operator: Operator) -> None:
+    def __init__(self, ports: Ports, operator: Operator, neighbours: Callable[[str, str], int] = lambda *_: 0) -> None:
+        """`neighbours`: how many open Incidents of that namespace are about other objects than `Kind/name`."""
         self._ports = ports
+        self._neighbours = neighbours
         self._operator = operator
         self._shared: dict[str, Snapshot] = {}
         self.guard = Proof(False, "the approval guard has not been proven yet")
@@ -69,14 +77,16 @@ class Gatherer:
     async def situation(self, incident: Incident) -> Situation:
         """One pass's facts about that Incident. Raises TransientError where not even the Ledgers can be read."""
         looks = running(incident.status) is None and not is_closed(incident.status)
-        approved = looks and incident.status.plan is not None and any(k.startswith(APPROVE_PREFIX) for k in incident.metadata.annotations)
+        approved = looks and incident.status.plan is not None and answered(incident)
         base, target, snapshot, report = await asyncio.gather(
             self._orders_and_books(incident),
             self._target(incident),
             self.snapshot(incident.metadata.namespace, incident.spec.target) if looks else nothing(),
             self._ports.guard.prove(incident) if approved else nothing(),
         )
-        s = replace(base, target=target, owner=governed_by(target) if isinstance(target, KubeObject) else "")
+        s = replace(base, target=target, neighbours=self._neighbours(incident.metadata.namespace, incident.spec.target.title))
+        if isinstance(target, KubeObject):
+            s = replace(s, owner=governed_by(target))
         if report is not None:
             s = replace(s, guard=Proof(report.proven, report.message))
         if running(incident.status) is not None:
@@ -155,10 +165,34 @@ class Gatherer:
             self._shared.pop(incident.metadata.namespace, None)
             return s
         proposal = propose(incident, snapshot, target, diagnosis, s.ledger, snapshot.at)
-        s = replace(s, diagnosis=diagnosis, proposal=proposal, rollout=rollout_of(target, diagnosis))
+        s = replace(
+            s,
+            diagnosis=diagnosis,
+            proposal=proposal,
+            rollout=rollout_of(target, diagnosis),
+            looked_at=snapshot.at,
+            changed_at=changed_since(target, released_at(snapshot, diagnosis)),
+            namespace_pods=ready_in_namespace(snapshot),
+            disruption_budgets=disruption_budgets(snapshot, target),
+        )
+        s = await self._for_limits(s, target)
         plan = incident.status.plan
         if plan is not None and about_to_act(s, plan, target):
             s = replace(s, samples=await self.measure(incident, plan, target, snapshot))
+        return s
+
+    async def _for_limits(self, s: Situation, target: KubeObject) -> Situation:
+        """What single orders ask for beside the diagnosis: the error budget, the size of the fleet."""
+        if not isinstance(s.proposal, Proposal):
+            return s
+        rule = governing_rule(s.orders, own_labels(target.labels), s.proposal.action)
+        if isinstance(rule, Governing) and (ask := rule.rule.error_budget) is not None:
+            query = fill(ask.promql, variables_of(target, s.incident.metadata.namespace))
+            answer = await self._ports.metrics.query(query, self._ports.clock.now())
+            s = replace(s, error_budget=BudgetAnswer(answer.value, float(ask.min), answer.message))
+        if fleet_limit(s.orders).max_percent_of_workloads < 100:
+            counts = await asyncio.gather(*(self._ports.reader.count("apps/v1", k) for k in WORKLOADS))
+            s = replace(s, fleet_workloads=None if None in counts else sum(c or 0 for c in counts))
         return s
 
     async def snapshot(self, namespace: str, target: ObjectRef | None, *, max_age: timedelta = SHARED_FOR) -> Snapshot:
@@ -208,6 +242,11 @@ class Gatherer:
         return (*built_in(incident, plan, target, snapshot, at), *conditions, *metrics)
 
 
+def answered(incident: Incident) -> bool:
+    """Whether anybody claims to approve."""
+    return any(k.startswith((APPROVE_PREFIX, EMERGENCY_PREFIX)) for k in incident.metadata.annotations)
+
+
 async def nothing() -> None:
     """Stands for a read that this pass does not need."""
 
@@ -243,10 +282,47 @@ def rollout_of(target: KubeObject, diagnosis: Diagnosis) -> Rollout:
 
 def about_to_act(s: Situation, plan: Plan, target: KubeObject) -> bool:
     """Whether this pass may reserve an execution, or finds the plan's effect already there: then a baseline is needed."""
-    if target.uid == plan.target.uid and spec_sha256(target.at("spec", default={})) == plan.target.after_sha256:
+    if target.uid == plan.target.uid and digest_for(plan, target) == plan.target.after_sha256:
         return True
-    approvals = any(k.startswith(APPROVE_PREFIX) for k in s.incident.metadata.annotations)
-    return approvals or any(c.type == "Approved" and c.reason == "NotRequired" for c in s.incident.status.conditions)
+    return answered(s.incident) or any(c.type == "Approved" and c.reason == "NotRequired" for c in s.incident.status.conditions)
+
+
+def released_at(snapshot: Snapshot, diagnosis: Diagnosis) -> datetime | None:
+    """When the failing revision was made."""
+    return next((r.created for r in snapshot.all("ReplicaSet") if diagnosis.failing_revision and r.uid == diagnosis.failing_revision), None)
+
+
+def ready_in_namespace(snapshot: Snapshot) -> int | None:
+    """Ready pods of the namespace; None if they could not be listed."""
+    return sum(is_ready(p) for p in snapshot.all("Pod")) if snapshot.looked("Pod") else None
+
+
+def disruption_budgets(snapshot: Snapshot, target: KubeObject) -> tuple[DisruptionBudget, ...]:
+    """The PodDisruptionBudgets over the target's pods. Where they cannot be listed nothing may be disrupted: cannot tell is not "no"."""
+    if not snapshot.looked("PodDisruptionBudget"):
+        return (DisruptionBudget("(they could not be listed)", 0),)
+    raw = target.at("spec", "template", "metadata", "labels", default=None)
+    labels = {k: v for k, v in raw.items() if isinstance(k, str) and isinstance(v, str)} if isinstance(raw, Mapping) else {}
+    found = []
+    for budget in snapshot.all("PodDisruptionBudget"):
+        selector = budget.at("spec", "selector", default=None)
+        if isinstance(selector, Mapping) and selects(selector, labels):
+            allowed = budget.at("status", "disruptionsAllowed", default=0)
+            found.append(DisruptionBudget(budget.name, allowed if isinstance(allowed, int) else 0))
+    return tuple(found)
+
+
+def selects(selector: Mapping[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a Kubernetes label selector (as it stands in another object) selects these labels; one that is malformed selects all."""
+    try:
+        return LabelSelector.model_validate(dict(selector)).matches(labels)
+    except ValidationError:
+        return True
+
+
+def is_ready(pod: KubeObject) -> bool:
+    """Whether a pod serves."""
+    return not pod.terminating and (pod.condition("Ready") or {}).get("status") == "True"
 
 
 def sample_due(incident: Incident, now: datetime) -> bool:
@@ -265,9 +341,9 @@ def built_in(incident: Incident, plan: Plan, target: KubeObject, snapshot: Snaps
     were_failing = before.get(verification.DEPENDENTS)
     return (
         verification.symptom_check(engine.symptom_holds(snapshot, incident.spec.target, at), at),
-        verification.rollout_check(target, plan.target.after_sha256, at),
+        verification.rollout_check(target, plan, at),
         verification.serving_check(
-            ready, int(was_ready.value) if was_ready and was_ready.value.isdigit() else None, unavailable_allowed(target), at
+            ready, int(was_ready.value) if was_ready and was_ready.value.isdigit() else None, verification.unavailable_allowed(target), at
         ),
         verification.dependents_check(
             failing_dependents(incident, snapshot), were_failing.value.split(", ") if were_failing and were_failing.value else (), at
@@ -280,26 +356,7 @@ def ready_pods(snapshot: Snapshot, target: KubeObject) -> int | None:
     if not snapshot.looked("Pod") or not snapshot.looked("ReplicaSet"):
         return None
     owned = {rs.uid for rs in snapshot.owned_by(target, "ReplicaSet")}
-    return sum(
-        1
-        for pod in snapshot.all("Pod")
-        if pod.controller is not None
-        and pod.controller.get("uid") in owned
-        and not pod.terminating
-        and (pod.condition("Ready") or {}).get("status") == "True"
-    )
-
-
-def unavailable_allowed(target: KubeObject) -> int:
-    """How many pods the target's own strategy may take down at a time (rounded down, as the controller does)."""
-    replicas = target.at("spec", "replicas", default=1)
-    replicas = replicas if isinstance(replicas, int) else 1
-    if target.at("spec", "strategy", "type") == "Recreate":
-        return replicas
-    value = target.at("spec", "strategy", "rollingUpdate", "maxUnavailable", default="25%")
-    if isinstance(value, int):
-        return value
-    return replicas * int(value[:-1]) // 100 if isinstance(value, str) and value[:-1].isdecimal() else 0
+    return sum(1 for pod in snapshot.all("Pod") if pod.controller is not None and pod.controller.get("uid") in owned and is_ready(pod))
 
 
 def failing_dependents(incident: Incident, snapshot: Snapshot) -> list[str] | None:

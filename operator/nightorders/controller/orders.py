@@ -9,9 +9,8 @@ import structlog
 
 from ..actions import CATALOGUE
 from ..api.meta import Condition, Level, line, set_condition
+from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy, ClusterRemediationPolicyStatus
 from ..api.v1alpha1.policy import (
-    ClusterRemediationPolicy,
-    ClusterRemediationPolicyStatus,
     RemediationPolicy,
     RemediationPolicyStatus,
     Rule,

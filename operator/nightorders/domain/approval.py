@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from ..api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX, parse_duration
-from ..api.v1alpha1.incident import Approval, Plan
-from ..api.v1alpha1.policy import ApprovalSpec
+from ..api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, REJECT_PREFIX, WHY_PREFIX, line
+from ..api.v1alpha1.incident import Approval, ApprovalNeeds, Plan
 
 LONGEST_NAME = 256  # of a username; a longer one cannot be recorded, so it cannot count, and must not end the pass
 
@@ -63,35 +62,55 @@ def seen(annotations: Mapping[str, str], plan: Plan, before: tuple[Approval, ...
     known = {(a.key, a.user, a.digest): a for a in before}
     found: dict[str, list[Approval]] = {}
     for key, value in sorted(annotations.items()):
-        if not key.startswith(APPROVE_PREFIX):
-            continue
+        prefix = next((p for p in (APPROVE_PREFIX, EMERGENCY_PREFIX) if key.startswith(p)), "")
         digest, user = claim(value)
-        if digest == plan.digest and 0 < len(user) <= LONGEST_NAME:
-            short = key.removeprefix(APPROVE_PREFIX)
-            one = known.get((short, user, digest)) or Approval(user=user, key=short, digest=digest, at=now)
-            found.setdefault(user, []).append(one)
+        if not prefix or digest != plan.digest or not 0 < len(user) <= LONGEST_NAME:
+            continue
+        short, emergency = key.removeprefix(prefix), prefix == EMERGENCY_PREFIX
+        why = line(annotations.get(WHY_PREFIX + short, ""), 400)
+        if emergency and not why:
+            continue
+        new = Approval(user=user, key=key, digest=digest, plan=named(plan), at=now, emergency=emergency, why=why)
+        found.setdefault(user, []).append(known.get((key, user, digest), new))
     # Few a person, so that nobody crowds others out; each key by itself, since one that is forgotten would look new in every pass.
     return tuple(one for user in sorted(found) for one in found[user][-KEYS_EACH:])[:MOST_APPROVALS]
+
+
+def named(plan: Plan) -> str:
+    """The plan in words, so that an approval says what it was bound to."""
+    return line(f"{plan.action} of {plan.target.kind}/{plan.target.name} to revision {plan.parameters.to_revision}", 256)
 
 
 def judge(
     annotations: Mapping[str, str],
     plan: Plan,
     approvals: tuple[Approval, ...],
-    spec: ApprovalSpec,
+    needs: ApprovalNeeds,
     requester: str | None,
     operator: str,
     now: datetime,
 ) -> Answer:
-    """Counts distinct people whose approval of exactly this plan is not older than `expiresAfter`."""
+    """Counts distinct approvers of exactly this plan whose approval is not older than `expiresSeconds`.
+
+    During a freeze only emergency approvals count.
+    """
     for key, value in sorted(annotations.items()):
         if key.startswith(REJECT_PREFIX):
             digest, user = claim(value)
             if digest == plan.digest and user:
                 return Rejected(user, annotations.get(WHY_PREFIX + key.removeprefix(REJECT_PREFIX), ""))
-    fresh = {a.user for a in approvals if a.digest == plan.digest and now - a.at < parse_duration(spec.expires_after)}
-    barred = {operator} | ({requester} if spec.separated and requester else set())
-    counted = tuple(sorted(u for u in fresh if u not in barred and not u.startswith("system:")))
-    if len(counted) >= spec.count:
+    frozen = needs.frozen_by != "None"
+    lasts = timedelta(seconds=needs.expires_seconds)
+    fresh = {a.user for a in approvals if a.digest == plan.digest and now - a.at < lasts and (a.emergency or not frozen)}
+    barred = {operator} | ({requester} if needs.separation_of_duties and requester else set())
+    counted = tuple(sorted(u for u in fresh if u not in barred and _may_count(u, needs)))
+    if len(counted) >= needs.count:
         return Approved(counted)
-    return Waiting(spec.count - len(counted), spec.count, counted)
+    return Waiting(needs.count - len(counted), needs.count, counted)
+
+
+def _may_count(user: str, needs: ApprovalNeeds) -> bool:
+    """People always; ServiceAccounts where the orders say so; other `system:` names never."""
+    if not user.startswith("system:"):
+        return True
+    return needs.service_accounts == "Allow" and user.startswith("system:serviceaccount:")

@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ..api.meta import MAX_LEVEL_ANNOTATION, Level, line
 from ..api.v1alpha1.common import ActionType
-from ..api.v1alpha1.incident import Autonomy, Hypothesis, Incident, Plan, Speaker
+from ..api.v1alpha1.incident import Autonomy, Hypothesis, Incident, Plan, Score, Speaker
 from ..api.v1alpha1.ledger import Ledger, WorkloadRecord
+from . import breaker, freezes, scores, standing
 from .orders import Governing, Orders, governing_rule
+from .ownership import Owner
 from .snapshot import KubeObject
 
+if TYPE_CHECKING:
+    from .situation import BudgetAnswer
+
 RELABEL_MEMORY = timedelta(hours=1)
-FAILURE_MEMORY = timedelta(hours=24)
-GRADE_CEILING = {"A": Level.L4, "B": Level.L3, "C": Level.L3, "D": Level.L1}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Voices:
     target: KubeObject
     namespace_object: KubeObject | None
     ledger: Ledger | None
+    fleet: Ledger | None
     hypothesis: Hypothesis | None
     caps: tuple[Speaker, ...]
     plan: Plan | None
@@ -44,6 +49,24 @@ class Voices:
     schemas_current: bool
     schemas_message: str
     unknown: tuple[str, ...]
+    execution: str = ""
+    gaps: tuple[str, ...] = ()
+    evidence_at: datetime | None = None
+    evidence_sources: tuple[str, ...] = ()
+    pods_at_risk: int = 0
+    workload_pods: int = 0
+    undo: str = "Exact"
+    scaled_by: str = ""
+    owner: Owner | None = None
+    neighbours: int = 0
+    changed_at: datetime | None = None
+    error_budget: BudgetAnswer | None = None
+
+    @property
+    def governing(self) -> Governing | None:
+        """The one rule that governs, if there is exactly one."""
+        found = governing_rule(self.orders, own_labels(self.target.labels), self.action)
+        return found if isinstance(found, Governing) else None
 
 
 def own_labels(labels: dict[str, str]) -> dict[str, str]:
@@ -90,15 +113,78 @@ def _schemas(v: Voices, now: datetime) -> Iterator[Speaker]:
 
 
 def _trust(v: Voices, now: datetime) -> Iterator[Speaker]:
-    if v.hypothesis is None:
-        yield Speaker(who="trust", level=Level.L1, because="no origin can be shown")
-    elif (ceiling := GRADE_CEILING[v.hypothesis.grade]) < Level.L4:
-        yield Speaker(who="trust", level=ceiling, because=f"diagnosis has grade {v.hypothesis.grade}; acting alone needs grade A")
+    yield _scored("trust", scores.trust(v, now), scores.TRUST_FOR, "at least")
+
+
+def _risk(v: Voices, now: datetime) -> Iterator[Speaker]:
+    yield _scored("risk", scores.risk(v, now), scores.RISK_FOR, "at most")
+
+
+def _scored(who: str, score: Score, thresholds: tuple[tuple[int, Level], ...], word: str) -> Speaker:
+    bounds = ", ".join(f"{level} {word} {bound}" for bound, level in thresholds)
+    because = "; ".join(f"{c.because} ({c.points})" for c in score.components)
+    return Speaker(who=who, level=score.level, value=f"{who} {score.value}", threshold=bounds, because=line(because))
+
+
+def _earned(v: Voices, now: datetime) -> Iterator[Speaker]:
+    """What recorded outcomes have earned; the rule's own level stays the most that can happen."""
+    if (g := v.governing) is not None and g.rule.earn is not None:
+        s = standing.earned(g.rule.earn, g.rule.level, v.ledger, v.action, v.target.kind)
+        value = f"{s.successes} of {s.needed} successes" if s.level < g.rule.level else "all that the rule allows"
+        threshold = f"{s.needed} within {g.rule.earn.over} for one level more"
+        yield Speaker(who="earned", level=s.level, value=value, threshold=threshold, because=line(s.because))
+
+
+def _undo(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.undo == "None":
+        yield Speaker(who="undo", level=Level.L3, because=f"{v.action} cannot be undone")
+
+
+def _freeze(v: Voices, now: datetime) -> Iterator[Speaker]:
+    g = v.governing
+    for who, frozen in frozen_by(v.orders, g, v.namespace, v.action, now):
+        emergency = g is not None and g.rule.approval.emergency == "Allow"
+        until = f"until {frozen.until:%Y-%m-%d %H:%M}Z" if frozen.until else "for ever"
+        how = "an emergency approval is needed" if emergency else "advice only"
+        yield Speaker(who=line(who, 256), level=Level.L3 if emergency else Level.L2, value=until, because=line(f"{frozen.because}; {how}"))
+
+
+def frozen_by(
+    orders: Orders, governing: Governing | None, namespace: str, action: ActionType, now: datetime
+) -> Iterator[tuple[str, freezes.Frozen]]:
+    """The freezes in force for that action type, the platform's first, each with who wrote it."""
+    for c in orders.over(namespace):
+        if (frozen := freezes.in_force(c.spec.freezes, action, now)) is not None:
+            yield f"ClusterRemediationPolicy/{c.metadata.name} freeze {frozen.name}", frozen
+    if governing is not None and (frozen := freezes.in_force(governing.policy.spec.freezes, action, now)) is not None:
+        yield f"RemediationPolicy/{governing.policy.metadata.name} freeze {frozen.name}", frozen
+
+
+def _breaker(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if (g := v.governing) is None:
+        return
+    spec = g.policy.spec.breaker
+    b = breaker.state(spec, v.ledger, v.action, v.target.kind, now, v.execution)
+    if b.state != "Closed":
+        level = Level.L2 if b.state == "Open" else Level.L3
+        threshold = f"{spec.failures} within {spec.within}"
+        yield Speaker(who="breaker", level=level, value=f"{b.failures} failures", threshold=threshold, because=line(b.because))
 
 
 def _ledger(v: Voices, now: datetime) -> Iterator[Speaker]:
-    if v.ledger is None:
+    if v.ledger is not None:
+        return
+    if v.fleet is not None and v.namespace in v.fleet.spec.namespaces:
+        because = "the Ledger of this namespace is gone: what was learned, earned and broken here is not known any more"
+        yield Speaker(who="ledger", level=Level.L2, because=because)
+    else:
         yield Speaker(who="ledger", level=Level.L3, because="no Ledger in this namespace yet: nothing is remembered of earlier actions")
+
+
+def _cluster_orders_gone(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.fleet is not None and v.fleet.spec.cluster_policies and not v.orders.cluster and not v.orders.cluster_unreadable:
+        because = "there were ClusterRemediationPolicies and none is left; apply one (an empty one will do) to say that this is meant"
+        yield Speaker(who="cluster policies", level=Level.L2, because=because)
 
 
 def _requester(v: Voices, now: datetime) -> Iterator[Speaker]:
@@ -140,24 +226,15 @@ def _relabelled(v: Voices, now: datetime) -> Iterator[Speaker]:
         yield Speaker(
             who="labels", level=Level.L3, because=line(f"labels of {v.target.title} changed {since} to those of a more permissive rule")
         )
+    left = {t.name for _, t in v.orders.tiers_of(v.namespace, before)} - {t.name for _, t in v.orders.tiers_of(v.namespace, labels)}
+    if left:
+        because = f"labels of {v.target.title} changed {since}, out of tier {', '.join(sorted(left))}"
+        yield Speaker(who="labels", level=Level.L3, because=line(because))
 
 
 def _rule_level(v: Voices, labels: dict[str, str]) -> Level:
     found = governing_rule(v.orders, labels, v.action)
     return found.rule.level if isinstance(found, Governing) else Level.L1
-
-
-def _past(v: Voices, now: datetime) -> Iterator[Speaker]:
-    """What did not help the last time is not repeated alone, also when its Incident was deleted meanwhile."""
-    for o in reversed(v.ledger.spec.outcomes if v.ledger else ()):
-        if (
-            o.workload == v.target.title
-            and o.action == v.action
-            and o.result in ("Undone", "Escalated")
-            and now - o.ended_at < FAILURE_MEMORY
-        ):
-            yield Speaker(who="past record", level=Level.L3, because=f"{o.action} here ended as {o.result} at {o.ended_at:%Y-%m-%d %H:%M}Z")
-            return
 
 
 def _caps(v: Voices, now: datetime) -> Iterator[Speaker]:
@@ -171,17 +248,22 @@ def _guard(v: Voices, now: datetime) -> Iterator[Speaker]:
 
 SPEAKERS: tuple[Callable[[Voices, datetime], Iterator[Speaker]], ...] = (
     _rule,
+    _earned,
     _ceilings,
+    _cluster_orders_gone,
     _max_level,
     _unknown,
     _schemas,
+    _undo,
     _trust,
+    _risk,
+    _freeze,
+    _breaker,
     _ledger,
     _requester,
     _raised_later,
     _staged,
     _relabelled,
-    _past,
     _caps,
     _guard,
 )
@@ -203,6 +285,8 @@ def effective(v: Voices, now: datetime) -> Autonomy:
     before = v.incident.status.autonomy
     return Autonomy(
         level=spoken[0].level,
+        trust=scores.trust(v, now),
+        risk=scores.risk(v, now),
         detected_level=before.detected_level if before else ordered(v, now),
         decided_by=tuple(spoken[:32]),
     )

@@ -41,9 +41,12 @@ def template_sha256(template: Mapping[str, Any]) -> str:
     return sha256(bare_template(template))
 
 
-def spec_sha256(spec: Mapping[str, Any]) -> str:
-    """Digest of a workload's normalised spec: status, metadata and resourceVersion play no part."""
+def spec_sha256(spec: Mapping[str, Any], *, scaled: bool = False) -> str:
+    """Digest of a workload's normalised spec: status, metadata and resourceVersion play no part; nor replicas, where an autoscaler
+    owns them (`scaled`)."""
     normal = dict(spec)
+    if scaled:
+        normal.pop("replicas", None)
     if "template" in normal:
         normal["template"] = bare_template(normal["template"])
     return sha256(normal)

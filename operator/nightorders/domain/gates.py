@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..api.meta import Level, line, parse_duration
+from ..api.v1alpha1.clusterpolicy import Fleet
 from ..api.v1alpha1.common import ActionType, Category
 from ..api.v1alpha1.incident import GateResult, Hypothesis, Incident
 from ..api.v1alpha1.ledger import Ledger, Outcome, Reservation
-from ..api.v1alpha1.policy import Fleet, Limits
+from ..api.v1alpha1.policy import Limits, Rule
+from . import breaker as breakers
+from .autonomy import frozen_by
 from .orders import Governing, Orders, Ungoverned
+from .ownership import Owner
 from .reasons import Reason
 from .snapshot import KubeObject
 from .verdict import Verdict, passed, refused
@@ -36,12 +40,26 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class DisruptionBudget:
+    """A PodDisruptionBudget over pods of the target, and how many more of them may be down right now."""
+
+    name: str
+    allowed: int
+
+
+@dataclass(frozen=True)
 class Risk:
-    """What the action would put at risk, in healthy pods; and what its preflight says."""
+    """What the action would put at risk, in healthy pods; and what its preflight says.
+
+    `at_once`: of these, how many may be down at the same time. `namespace_pods`: Ready pods of the namespace; None: nobody counted.
+    """
 
     pods: int
     workload_pods: int
     preflight: Verdict
+    at_once: int = 0
+    namespace_pods: int | None = None
+    disruption_budgets: tuple[DisruptionBudget, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,9 @@ class Question:
     ledger: Ledger | None
     fleet: Ledger | None
     execution: str
-    owner: str
+    owner: Owner | None
+    fleet_workloads: int | None = None
+    shadow: bool = True  # False: as if the policy did not say Shadow, to know what would have happened
 
     @property
     def limits(self) -> Limits:
@@ -87,6 +107,13 @@ def policy(q: Question, now: datetime) -> Verdict:
     if isinstance(q.governing, Ungoverned):
         return refused(q.governing.reason, q.governing.message)
     return passed(f"{q.governing.title} governs")
+
+
+def enforcement(q: Question, now: datetime) -> Verdict:
+    if isinstance(q.governing, Governing) and q.governing.policy.spec.enforcement == "Shadow":
+        message = f"RemediationPolicy/{q.governing.policy.metadata.name} is in Shadow: it decides, records, and touches nothing"
+        return refused(Reason.SHADOW, message) if q.shadow else passed(message)
+    return passed("the policy is enforced")
 
 
 def stopped(q: Question, now: datetime) -> Verdict:
@@ -141,11 +168,23 @@ def target_unchanged(q: Question, now: datetime) -> Verdict:
 
 
 def owner(q: Question, now: datetime) -> Verdict:
-    if q.owner:
-        return refused(
-            Reason.OWNED_ELSEWHERE, f"{q.target.title} is governed by {q.owner}; change it there, a live edit would be reverted or fought"
-        )
-    return passed("owned by nobody who would revert the change")
+    o = q.owner
+    if o is None:
+        return passed("owned by nobody who would revert the change")
+    refusal = f"{q.target.title} is governed by {o.who}; change it there, a live edit would be reverted or fought"
+    if not isinstance(q.governing, Governing) or q.governing.rule.git_ops == "Refuse":
+        return refused(Reason.OWNED_ELSEWHERE, refusal)
+    if not may_pause(q.governing.rule, q.orders, q.namespace):
+        return refused(Reason.OWNED_ELSEWHERE, f"{refusal} (gitOps: Pause needs a ClusterRemediationPolicy with gitOpsPause: TeamDecides)")
+    if o.pause is None or not o.confirmed:
+        return refused(Reason.OWNED_ELSEWHERE, f"{refusal} (it cannot be paused: {o.problem or 'its inventory does not list the object'})")
+    return passed(f"{o.pause.title} lists it and is paused around the action, with all {o.governs} objects that it governs")
+
+
+def may_pause(rule: Rule, orders: Orders, namespace: str) -> bool:
+    """Whether the rule asks for a pause and the platform leaves that to teams: somebody says so, and nobody denies it."""
+    said = [c.spec.git_ops_pause for c in orders.over(namespace) if c.spec.git_ops_pause is not None]
+    return rule.git_ops == "Pause" and bool(said) and all(s == "TeamDecides" for s in said)
 
 
 def rollout(q: Question, now: datetime) -> Verdict:
@@ -169,12 +208,51 @@ def rollout(q: Question, now: datetime) -> Verdict:
     return refused(Reason.ROLLOUT_UNDER_WAY, f"{q.target.title} is still rolling out ({r.progress}); duringRollout is Deny")
 
 
+def freeze(q: Question, now: datetime) -> Verdict:
+    governing = q.governing if isinstance(q.governing, Governing) else None
+    frozen = list(frozen_by(q.orders, governing, q.namespace, q.action, now))
+    if not frozen:
+        return passed("no freeze in force")
+    who, first = frozen[0]
+    until = f"until {first.until:%Y-%m-%d %H:%M:%S}Z" if first.until else "without an end"
+    if governing is not None and governing.rule.approval.emergency == "Allow":
+        return passed(f"{who} holds {until}: only emergency approvals count")
+    return refused(
+        Reason.FROZEN, f"{who} holds {until} ({first.because}); advice only", max((f.until for _, f in frozen if f.until), default=None)
+    )
+
+
 def blast_radius(q: Question, now: datetime) -> Verdict:
-    percent = 100 * q.risk.pods / (q.risk.workload_pods or q.risk.pods or 1)  # of a workload scaled to zero, what still serves is all
-    numbers = f"{q.risk.pods} healthy pods ({percent:.0f} % of {q.risk.workload_pods}) at risk; limits {q.limits.max_pods} pods, {q.limits.max_percent} %"
-    if q.risk.pods > q.limits.max_pods or percent > q.limits.max_percent:
+    r = q.risk
+    percent = 100 * r.pods / (r.workload_pods or r.pods or 1)  # of a workload scaled to zero, what still serves is all
+    max_pods, max_percent, max_share = _limits(q)
+    numbers = f"{r.pods} healthy pods ({percent:.0f} % of {r.workload_pods}) at risk; limits {max_pods} pods, {max_percent} %"
+    if r.pods > max_pods or percent > max_percent:
         return refused(Reason.BLAST_RADIUS, numbers)
+    if max_share < 100 and r.pods:
+        if r.namespace_pods is None:
+            return refused(Reason.BLAST_RADIUS, f"the pods of {q.namespace} could not be counted, and a tier limits their share")
+        share = 100 * r.pods / max(r.namespace_pods, r.pods)
+        numbers += f"; {share:.0f} % of the {r.namespace_pods} Ready pods of {q.namespace}, limit {max_share} %"
+        if share > max_share:
+            return refused(Reason.BLAST_RADIUS, numbers)
+    tight = [b for b in r.disruption_budgets if b.allowed < min(r.at_once, r.pods)]
+    if tight:
+        message = (
+            f"PodDisruptionBudget/{tight[0].name} allows {tight[0].allowed} more pods to be down; the rollout may take down {r.at_once}"
+        )
+        return refused(Reason.DISRUPTION_BUDGET, message)
     return passed(numbers)
+
+
+def _limits(q: Question) -> tuple[int, int, int]:
+    """(pods, % of the workload, % of the namespace): the rule's, lowered by every tier that the workload belongs to."""
+    pods, percent, share = q.limits.max_pods, q.limits.max_percent, 100
+    for _, tier in q.orders.tiers_of(q.namespace, q.target.labels):
+        pods = min(pods, pods if tier.max_pods is None else tier.max_pods)
+        percent = min(percent, percent if tier.max_percent is None else tier.max_percent)
+        share = min(share, share if tier.max_percent_of_namespace is None else tier.max_percent_of_namespace)
+    return pods, percent, share
 
 
 def cooldown(q: Question, now: datetime) -> Verdict:
@@ -203,11 +281,23 @@ def rate(q: Question, now: datetime) -> Verdict:
     return passed(f"{len(recent)} of {q.limits.per_hour} executions within the hour")
 
 
+def breaker(q: Question, now: datetime) -> Verdict:
+    if not isinstance(q.governing, Governing):
+        return passed("no policy, no breaker")
+    b = breakers.state(q.governing.policy.spec.breaker, q.ledger, q.action, q.target.kind, now, q.execution)
+    if b.state == "Open":
+        return refused(Reason.BREAKER_OPEN, b.because, b.until)
+    if b.state == "HalfOpen" and b.trial:
+        return refused(Reason.BREAKER_OPEN, f"execution {b.trial} is the one trial of the half-open breaker", now + timedelta(seconds=30))
+    return passed(b.because or f"closed, {b.failures} failures within {q.governing.policy.spec.breaker.within}")
+
+
 def budget(q: Question, now: datetime) -> Verdict:
     limit = fleet_limit(q.orders)
     fleet = q.fleet.spec if q.fleet else None
     running = [r for r in (fleet.reservations if fleet else ()) if r.execution != q.execution]
-    recent = [at for at, _, _, execution in started(q.fleet, None) if now - at < HOUR and execution != q.execution]
+    begun = [(at, ns) for at, _, ns, execution in started(q.fleet, None) if now - at < HOUR and execution != q.execution]
+    recent = [at for at, _ in begun]
     if len(running) >= limit.max_concurrent:
         return refused(
             Reason.BUDGET, f"{len(running)} of {limit.max_concurrent} executions are running in the fleet", now + timedelta(seconds=30)
@@ -218,10 +308,34 @@ def budget(q: Question, now: datetime) -> Verdict:
             f"{len(recent)} of {limit.per_hour} executions in the fleet within the hour",
             min(recent) + HOUR if recent else None,
         )
+    if (refusal := _share(q, limit, running, begun, now)) is not None:
+        return refusal
     own = [r for r in (q.ledger.spec.reservations if q.ledger else ()) if r.workload == q.target.title and r.execution != q.execution]
     if own:
         return refused(Reason.BUDGET, f"execution {own[0].execution} already works on {q.target.title}", now + timedelta(seconds=30))
     return passed(f"{len(running)} of {limit.max_concurrent} running, {len(recent)} of {limit.per_hour} within the hour in the fleet")
+
+
+def _share(q: Question, limit: Fleet, running: list[Reservation], begun: list[tuple[datetime, str]], now: datetime) -> Verdict | None:
+    """One namespace's part of the fleet's budget, and the part of the fleet that may be worked on."""
+    slots, hourly = (-(-bound * limit.namespace_share // 100) for bound in (limit.max_concurrent, limit.per_hour))
+    here = sum(r.namespace == q.namespace for r in running)
+    lately = [at for at, ns in begun if ns == q.namespace]
+    if here >= slots:
+        message = f"{here} of {slots} executions that {q.namespace} may run at once ({limit.namespace_share} % of the fleet's {limit.max_concurrent})"
+        return refused(Reason.BUDGET, message, now + timedelta(seconds=30))
+    if len(lately) >= hourly:
+        share = f"{limit.namespace_share} % of the fleet's {limit.per_hour}"
+        message = f"{len(lately)} of {hourly} executions that {q.namespace} may begin within the hour ({share})"
+        return refused(Reason.BUDGET, message, min(lately) + HOUR)
+    if limit.max_percent_of_workloads < 100:
+        if q.fleet_workloads is None:
+            return refused(Reason.BUDGET, "the workloads of the cluster could not be counted, and the fleet limits their share")
+        most = q.fleet_workloads * limit.max_percent_of_workloads // 100
+        if len(running) + 1 > most:
+            message = f"{len(running)} of {most} workloads may be worked on ({limit.max_percent_of_workloads} % of {q.fleet_workloads})"
+            return refused(Reason.BUDGET, message, now + timedelta(seconds=30))
+    return None
 
 
 def preflight(q: Question, now: datetime) -> Verdict:
@@ -234,6 +348,8 @@ def fleet_limit(orders: Orders) -> Fleet:
     return Fleet(
         max_concurrent=min((f.max_concurrent for f in written), default=Fleet().max_concurrent),
         per_hour=min((f.per_hour for f in written), default=Fleet().per_hour),
+        namespace_share=min((f.namespace_share for f in written), default=Fleet().namespace_share),
+        max_percent_of_workloads=min((f.max_percent_of_workloads for f in written), default=Fleet().max_percent_of_workloads),
     )
 
 
@@ -256,6 +372,7 @@ class Gate:
 
 CHAIN: tuple[Gate, ...] = (
     Gate("policy", policy, advice=True),
+    Gate("enforcement", enforcement, advice=True),
     Gate("stop", stopped, advice=False),
     Gate("protected", protected, advice=True),
     Gate("action", action_allowed, advice=True),
@@ -264,9 +381,11 @@ CHAIN: tuple[Gate, ...] = (
     Gate("target", target_unchanged, advice=True),
     Gate("owner", owner, advice=True),
     Gate("rollout", rollout, advice=False),
+    Gate("freeze", freeze, advice=False),
     Gate("blast-radius", blast_radius, advice=False),
     Gate("cooldown", cooldown, advice=False),
     Gate("rate", rate, advice=False),
+    Gate("breaker", breaker, advice=False),
     Gate("budget", budget, advice=False),
     Gate("preflight", preflight, advice=True),
 )

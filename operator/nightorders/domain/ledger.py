@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Literal
 
-from ..api.v1alpha1.ledger import HealthyRevision, LedgerSpec, Outcome, Preexisting, Reservation, WorkloadRecord
+from ..api.v1alpha1.incident import Execution, Incident, Pause
+from ..api.v1alpha1.ledger import (
+    HealthyRevision,
+    LedgerSpec,
+    Outcome,
+    PauseRecord,
+    Preexisting,
+    Rejection,
+    Reservation,
+    ShadowScore,
+    WorkloadRecord,
+)
 from .autonomy import RELABEL_MEMORY, own_labels
 from .digest import template_sha256
 from .snapshot import KubeObject
@@ -79,3 +91,56 @@ def remember_labels(spec: LedgerSpec, workload: KubeObject, now: datetime) -> Le
 def remember_broken(spec: LedgerSpec, broken: tuple[Preexisting, ...]) -> LedgerSpec:
     """Lists what was already broken when the operator first looked."""
     return spec.model_copy(update={"preexisting": broken[:512]})
+
+
+def note(spec: LedgerSpec, entry: Rejection | ShadowScore) -> LedgerSpec:
+    """Remembers a rejection, or the score of a decision made in Shadow. Doing it twice is doing it once."""
+    match entry:
+        case Rejection():
+            if any((r.plan, r.by) == (entry.plan, entry.by) for r in spec.rejections):
+                return spec
+            return spec.model_copy(update={"rejections": (*spec.rejections, entry)[-128:]})
+        case ShadowScore():
+            others = tuple(s for s in spec.shadows if (s.incident_uid, s.action) != (entry.incident_uid, entry.action))
+            return spec.model_copy(update={"shadows": (*others, entry)[-512:]})
+
+
+def remember_namespace(spec: LedgerSpec, namespace: str) -> LedgerSpec:
+    """In the fleet's Ledger: this namespace has a Ledger; should it be missing one day, that is known."""
+    if namespace in spec.namespaces or len(spec.namespaces) >= 4096:
+        return spec
+    return spec.model_copy(update={"namespaces": tuple(sorted((*spec.namespaces, namespace)))})
+
+
+def remember_cluster_orders(spec: LedgerSpec) -> LedgerSpec:
+    """In the fleet's Ledger: a ClusterRemediationPolicy exists; should none be left one day, that is known."""
+    return spec if spec.cluster_policies else spec.model_copy(update={"cluster_policies": True})
+
+
+def remember_pause(spec: LedgerSpec, slot: Reservation, pause: Pause) -> LedgerSpec:
+    """A pause that is about to be made, so that it is lifted whatever happens."""
+    record = PauseRecord(
+        execution=slot.execution, namespace=slot.namespace, incident=slot.incident, incident_uid=slot.incident_uid, pause=pause, at=slot.at
+    )
+    return spec.model_copy(update={"pauses": (*(p for p in spec.pauses if p.execution != slot.execution), record)})
+
+
+def confirmed(incident: Incident, e: Execution) -> Literal["No", "Human", "Signal"]:
+    """Whether a recovery may count towards earned autonomy, and by what.
+
+    An Incident that a person made by hand counts only if somebody else approved: nobody earns trust for the operator alone.
+    """
+    if e.result != "Recovered":
+        return "No"
+    requester = incident.spec.requested_by
+    made_by_hand = incident.spec.signal is None
+    if any(user != requester for user in e.approved_by) and (requester is not None or not made_by_hand):
+        return "Human"
+    if made_by_hand:
+        return "No"
+    if e.by == "human":
+        return "Human"
+    v = incident.status.verification
+    queries = {c.name for c in incident.status.plan.verify.checks if c.promql} if incident.status.plan else set()
+    passed = {m.check for m in v.measurements if m.verdict == "Pass"} if v else set()
+    return "Signal" if queries & passed else "No"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy, Tier
 from ..api.v1alpha1.common import ActionType
-from ..api.v1alpha1.policy import ClusterRemediationPolicy, RemediationPolicy, Rule
+from ..api.v1alpha1.policy import RemediationPolicy, Rule
 from .reasons import Reason
 
 
@@ -25,6 +26,11 @@ class Orders:
     def over(self, namespace: str) -> Iterator[ClusterRemediationPolicy]:
         """The cluster policies that govern that namespace."""
         return (c for c in self.cluster if not c.spec.namespaces or namespace in c.spec.namespaces)
+
+    def tiers_of(self, namespace: str, labels: Mapping[str, str]) -> Iterator[tuple[ClusterRemediationPolicy, Tier]]:
+        """Every tier of the platform that a workload with these labels belongs to."""
+        own = dict(labels)
+        return ((c, t) for c in self.over(namespace) for t in c.spec.tiers if t.selector.matches(own))
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ class Reason(StrEnum):
     COOLDOWN = "Cooldown"
     RATE = "Rate"
     BUDGET = "Budget"
+    BREAKER_OPEN = "BreakerOpen"  # actions of this type did not help; nothing is done until the breaker's time is over
+    FROZEN = "Frozen"  # a freeze is in force
+    SHADOW = "Shadow"  # the policy decides and touches nothing
+    DISRUPTION_BUDGET = "DisruptionBudget"  # a PodDisruptionBudget leaves no room
     PREFLIGHT = "Preflight"
     PASSED = "Passed"
     # Approved
@@ -50,13 +54,17 @@ class Reason(StrEnum):
     NOT_REQUIRED = "NotRequired"  # L4
     APPROVED = "Approved"
     GUARD_NOT_PROVEN = "GuardNotProven"
+    EMERGENCY = "Emergency"  # emergency approvals let it through a freeze
     # Executed
     RESERVED = "Reserved"
+    PAUSED = "Paused"  # the GitOps owner is paused around the action
+    RESUMED = "Resumed"  # and goes on
     APPLIED = "Applied"
     BY_HUMAN = "ByHuman"
     NOT_APPLIED = "NotApplied"
     UNDOING = "Undoing"
     UNDONE = "Undone"
+    UNDO_VERIFIED = "UndoVerified"  # after the undo it serves as before
     # Verified
     VERIFYING = "Verifying"
     RECOVERED = "Recovered"
@@ -68,6 +76,9 @@ class Reason(StrEnum):
     MOVING = "Moving"  # not stalled
     OPEN = "Open"
     ESCALATED = "Escalated"
+    TAKEN = "Taken"  # a human is on it: advice only
+    CALLED = "Called"  # a message went out to a human
+    CALL_FAILED = "CallFailed"  # it could not be delivered; tried again
     RECOVERED_BY_ITSELF = "RecoveredByItself"
     NO_FAULT = "NoFault"
     TRY_AGAIN = "TryAgain"  # a port failed; the message says which and when the next try is

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from ..api.meta import Condition, Model, line, set_condition, text
-from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, TimelineEntry
+from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, Taken
+from . import journal
 from .diagnosis import Diagnosis, Finding
 from .reasons import Reason
 
-STORY_LIMIT = 128
 SIZE_LIMIT = 56 * 1024  # bytes; an Incident stays below 64 KiB with its spec and annotations of ordinary size
 
 FINDING_REASON = {
@@ -62,14 +62,18 @@ class Record:
         self._status = self._status.model_copy(update=fields)
         return self
 
-    def story(self, what: str, actor: str = "operator") -> Self:
-        """Adds a line to the story, unless it is the last line already."""
-        timeline = self._status.timeline
-        entry = TimelineEntry(at=self.now, actor=line(actor, 256), what=line(what))
-        if timeline and (timeline[-1].what, timeline[-1].actor) == (entry.what, entry.actor):
-            return self
-        keep = timeline if len(timeline) < STORY_LIMIT else (*timeline[:8], *timeline[9:])  # the beginning of a story matters
-        return self.set(timeline=(*keep, entry))
+    def story(self, what: str, actor: str = "operator", kind: journal.Kind = "Observation") -> Self:
+        """Adds a line to the story, chained to the one before."""
+        return self.set(timeline=journal.append(self._status.timeline, self._incident.metadata.uid, self.now, kind, actor, what))
+
+    def taken(self, by: str) -> Self:
+        """Notes who said that they are on it; empty: nobody (any more)."""
+        before = self._status.taken
+        if by and (before is None or before.by != by):
+            return self.set(taken=Taken(by=line(by, 256), at=self.now)).story("takes this Incident: advice only from here", by, "Decision")
+        if not by and before is not None:
+            return self.set(taken=None).story("gives it back", before.by, "Decision")
+        return self
 
     def diagnosis(self, d: Diagnosis) -> Self:
         """Puts a diagnosis into the status, unless the status says the same already (new times alone are no news).
@@ -115,6 +119,13 @@ class Record:
         return fit(status.model_copy(update=shown))
 
 
+def withdraw(record: Record, reason: Reason, message: str) -> Record:
+    """No plan, or no longer: says why. Approvals of it end with it."""
+    if record.plan is not None:
+        record.story(f"plan withdrawn: {message}")
+    return record.set(plan=None, approvals=()).condition("Planned", "False", reason, message).drop("Approved")
+
+
 def same_meaning(status: IncidentStatus, d: Diagnosis) -> bool:
     """Whether the saved diagnosis says the same as `d`, apart from times and counters."""
 
@@ -148,7 +159,7 @@ def _shorter_diff(status: IncidentStatus) -> IncidentStatus:
 
 
 def _shorter_story(status: IncidentStatus) -> IncidentStatus:
-    return status.model_copy(update={"timeline": (*status.timeline[:8], *status.timeline[8:][-24:])})
+    return status.model_copy(update={"timeline": journal.rolled(status.timeline, 40)})
 
 
 def _fewer_details(status: IncidentStatus) -> IncidentStatus:
@@ -157,7 +168,7 @@ def _fewer_details(status: IncidentStatus) -> IncidentStatus:
 
 
 def _shorter_texts(status: IncidentStatus) -> IncidentStatus:
-    names = ("facts", "guesses", "gaps", "changes", "unexplained", "evidence", "gates", "timeline", "hypotheses")
+    names = ("facts", "guesses", "gaps", "changes", "unexplained", "evidence", "gates", "hypotheses")
     return status.model_copy(update={name: tuple(_short(entry) for entry in getattr(status, name)) for name in names})
 
 

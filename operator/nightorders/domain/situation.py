@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ..api.v1alpha1.incident import Incident, Measurement, Speaker
 from ..api.v1alpha1.ledger import Ledger
 from .diagnosis import Diagnosis
-from .gates import Rollout, Stop
+from .gates import DisruptionBudget, Rollout, Stop
 from .orders import Orders
+from .ownership import Owner
 from .plan import NoProposal, Proposal
 from .snapshot import Absent, KubeObject, NotLooked
 
@@ -21,6 +23,15 @@ class Proof:
 
     holds: bool
     message: str
+
+
+@dataclass(frozen=True)
+class BudgetAnswer:
+    """The share of the error budget that is left, as its query says (None: no answer, and why), and the least that is asked for."""
+
+    left: float | None
+    least: float
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,11 @@ class Situation:
     `forward` and `backward` are the merge patches (without metadata) of the running execution; empty if their source cannot be
     read any more, and then `patch_problem` says why (`patch_unread`: the read failed, it may be there). `unknown` lists what could
     not be read: each entry lowers to L1.
+
+    `looked_at`: when the evidence of `diagnosis` was read. `neighbours`: other open Incidents of the namespace, about other objects.
+    `changed_at`: when somebody else changed the target after the failing release (domain/interference.py). `error_budget`: None
+    unless the rule asks for one. `namespace_pods`: Ready pods of the namespace; `fleet_workloads`: workloads of the cluster; None:
+    nobody counted. `owner_object`: the GitOps object that a running execution pauses.
     """
 
     operator: Operator
@@ -55,7 +71,15 @@ class Situation:
     diagnosis: Diagnosis | None = None
     proposal: Proposal | NoProposal | None = None
     rollout: Rollout | None = None
-    owner: str = ""
+    owner: Owner | None = None
+    looked_at: datetime | None = None
+    neighbours: int = 0
+    changed_at: datetime | None = None
+    error_budget: BudgetAnswer | None = None
+    namespace_pods: int | None = None
+    fleet_workloads: int | None = None
+    disruption_budgets: tuple[DisruptionBudget, ...] = ()
+    owner_object: KubeObject | Absent | NotLooked | None = None
     samples: tuple[Measurement, ...] = ()
     forward: Mapping[str, Any] | None = None
     backward: Mapping[str, Any] | None = None

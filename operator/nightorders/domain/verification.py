@@ -16,7 +16,7 @@ from typing import Literal
 
 from ..api.meta import line
 from ..api.v1alpha1.incident import CheckSpec, Measurement, Plan, Verification, VerifySpec
-from .digest import spec_sha256
+from .plan import digest_for
 from .snapshot import KubeObject
 
 WORSE_SAMPLES = 2
@@ -55,10 +55,10 @@ def _int(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def rollout_check(target: KubeObject, after_sha256: str, at: datetime) -> Measurement:
+def rollout_check(target: KubeObject, plan: Plan, at: datetime) -> Measurement:
     """Built in: the rollout is complete at the intended revision. (Available alone is true before and after a stuck rollout.)"""
     done, numbers = rollout_complete(target)
-    intended = spec_sha256(target.at("spec", default={})) == after_sha256
+    intended = digest_for(plan, target) == plan.target.after_sha256
     message = numbers if intended else "not the intended revision"
     return Measurement(check=ROLLOUT, at=at, verdict="Pass" if done and intended else "Fail", value=numbers, message=message)
 
@@ -75,6 +75,18 @@ def serving_check(ready: int | None, before: int | None, unavailable_allowed: in
         value=str(ready),
         message=f"{ready} pods ready, at least {floor} expected",
     )
+
+
+def unavailable_allowed(target: KubeObject) -> int:
+    """How many pods the target's own strategy may take down at a time (rounded down, as the controller does)."""
+    replicas = target.at("spec", "replicas", default=1)
+    replicas = replicas if isinstance(replicas, int) else 1
+    if target.at("spec", "strategy", "type") == "Recreate":
+        return replicas
+    value = target.at("spec", "strategy", "rollingUpdate", "maxUnavailable", default="25%")
+    if isinstance(value, int):
+        return value
+    return replicas * int(value[:-1]) // 100 if isinstance(value, str) and value[:-1].isdecimal() else 0
 
 
 def dependents_check(failing: Sequence[str] | None, before: Sequence[str], at: datetime) -> Measurement:

@@ -50,6 +50,10 @@ class Subjects:
         if not gone and not any(c.get("type") == "Closed" and c.get("status") == "True" for c in conditions):
             self._about[incident] = (incident[0], f"{target.get('kind')}/{target.get('name')}")
 
+    def others(self, namespace: str, title: str) -> int:
+        """How many open Incidents of that namespace are about anything else than `Kind/name`."""
+        return sum(where == namespace and what != title for where, what in self._about.values())
+
     def about(self, namespace: str, title: str) -> list[Key]:
         """The open Incidents about `Kind/name` in that namespace."""
         return [incident for incident, subject in self._about.items() if subject == (namespace, title)]

@@ -77,6 +77,18 @@ class Reader:
         objects = tuple(KubeObject(raw, kind, api_version) for raw in answer.get("items") or ())
         return Listing(kind, query, at, objects, size=len(content))
 
+    async def count(self, api_version: str, kind: str) -> int | None:
+        """How many there are in the cluster: one object and `remainingItemCount`. None where that cannot be told. Never raises."""
+        resource = await self._resources.find(api_version, kind)
+        if isinstance(resource, Unserved):
+            return None
+        try:
+            answer = await parse(await self._client.request("GET", resource.path(""), query=(("limit", "1"),)))
+        except (*EXTERNAL, PortError):
+            return None
+        more = (answer.get("metadata") or {}).get("remainingItemCount", 0)
+        return len(answer.get("items") or ()) + (more if isinstance(more, int) else 0)
+
     async def logs(self, namespace: str, key: LogKey, *, lines: int) -> LogExcerpt:
         """The last lines, redacted. Never raises."""
         pods = KNOWN[("v1", "Pod")]

@@ -1,9 +1,10 @@
 """Version v1alpha1 of the API group nightorders.dev."""
 
+from .clusterpolicy import ClusterRemediationPolicy
 from .common import ActionType, Category, ObjectRef
 from .incident import Incident, IncidentSpec, IncidentStatus, Phase, Plan
 from .ledger import Ledger, LedgerSpec
-from .policy import ClusterRemediationPolicy, RemediationPolicy
+from .policy import RemediationPolicy
 
 __all__ = [
     "ActionType",

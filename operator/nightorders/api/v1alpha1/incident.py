@@ -213,6 +213,15 @@ class PlanTarget(Model):
     uid: UID
     before_sha256: Annotated[Sha256, Field(description="Digest of the normalised spec that the plan was made for.")]
     after_sha256: Annotated[Sha256, Field(description="Digest of the normalised spec that the plan leads to.")]
+    scaled_by: Annotated[
+        ShortLine,
+        Field(
+            description=(
+                "The HorizontalPodAutoscaler that owns spec.replicas, which the digests then leave out: its scaling neither voids an "
+                "approval nor counts as somebody else's change. Empty: none."
+            )
+        ),
+    ] = ""
 
 
 class RollbackParameters(Model):
@@ -262,6 +271,41 @@ class CheckSpec(Model):
     condition: ShortLine | None = None
 
 
+class ApprovalNeeds(Model):
+    """Whose approval the plan needs: the stricter of what the orders said when it was staged and what they say now."""
+
+    count: Count = 1
+    expires_seconds: Annotated[Count, Field(description="An approval counts for so long, from when the operator first saw it.")] = 900
+    separation_of_duties: bool = False
+    service_accounts: Annotated[Literal["Deny", "Allow"], Field(description="Whether ServiceAccounts may approve; admission reads it.")] = (
+        "Deny"
+    )
+    frozen_by: Annotated[
+        Literal["None", "Namespace", "Cluster"],
+        Field(
+            description=(
+                "Other than None: a freeze is in force, and only emergency.nightorders.dev/* approvals count. During a freeze of the "
+                "cluster the approver needs the verb approve-emergency on clusterremediationpolicies, else on this Incident."
+            )
+        ),
+    ] = "None"
+
+
+class Pause(Model):
+    """The GitOps object that is paused around the action."""
+
+    api_version: ShortLine
+    kind: ShortLine
+    namespace: Name
+    name: Name
+    hold_seconds: Annotated[Count, Field(description="How long the pause holds after an action that helped.")]
+
+    @property
+    def title(self) -> str:
+        """`Kind/namespace/name`."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
 class VerifySpec(Model):
     """The plan's verification."""
 
@@ -288,9 +332,14 @@ class Plan(Model):
     action: ActionType
     target: PlanTarget
     parameters: RollbackParameters
-    undo: Annotated[Literal["Exact"], Field(description="Exact: the inverse puts back precisely what was there.")]
+    undo: Annotated[
+        Literal["Exact", "SelfHealing", "None"],
+        Field(description="Exact: the inverse puts back precisely what was there. SelfHealing: nothing is left to undo. None: L3 at most."),
+    ]
     inverse: Inverse
     verify: VerifySpec
+    needs: Annotated[ApprovalNeeds | None, Field(description="Whose approval it waits for; absent unless it waits.")] = None
+    pause: Annotated[Pause | None, Field(description="What is paused around the action; absent: nothing owns the target.")] = None
     impact: Line
     dry_run: DryRun | None = None
     command: Annotated[
@@ -327,13 +376,33 @@ class Speaker(Model):
 
     who: ShortLine
     level: Level
+    value: Annotated[ShortLine, Field(description="What it found, such as `risk 35`.")] = ""
+    threshold: Annotated[ShortLine, Field(description="What it is held against, such as `20 for L4`.")] = ""
     because: Line = ""
+
+
+class Component(Model):
+    """One part of a score."""
+
+    name: Word
+    points: Annotated[int, Field(ge=0, le=100, description="What it takes from trust, or adds to risk.")]
+    because: Line = ""
+
+
+class Score(Model):
+    """Trust (100: nothing speaks against it) or risk (0: nothing is at risk)."""
+
+    value: Percent
+    level: Annotated[Level, Field(description="The most that this score allows.")]
+    components: Annotated[tuple[Component, ...], Field(max_length=16)] = ()
 
 
 class Autonomy(Model):
     """The level that holds here, and because of what."""
 
     level: Level
+    trust: Annotated[Score | None, Field(description="How far the diagnosis can be relied on.")] = None
+    risk: Annotated[Score | None, Field(description="What the action puts at risk.")] = None
     detected_level: Annotated[
         Level, Field(description="What was ordered when the Incident was first diagnosed; a later raise stops at L3.")
     ]
@@ -354,8 +423,11 @@ class Approval(Model):
 
     user: Username
     key: Annotated[str, Field(max_length=128)]
-    digest: Sha256
-    at: Time
+    digest: Annotated[Sha256, Field(description="Digest of the plan that it is bound to.")]
+    plan: Annotated[ShortLine, Field(description="That plan in words.")] = ""
+    at: Annotated[Time, Field(description="When the operator first saw it; expiry counts from here.")]
+    emergency: Annotated[bool, Field(description="Given for a freeze, with the verb approve-emergency.")] = False
+    why: Annotated[Line, Field(description="The reason that was given; an emergency approval must have one.")] = ""
 
 
 class Execution(Model):
@@ -369,6 +441,10 @@ class Execution(Model):
     reserved_at: Time
     applied_at: Time | None = None
     undo_started_at: Time | None = None
+    undone_at: Annotated[Time | None, Field(description="When the target was found as it was before; its verification begins here.")] = None
+    approved_by: Annotated[tuple[Username, ...], Field(max_length=16)] = ()
+    emergency: Annotated[bool, Field(description="Emergency approvals let it through a freeze.")] = False
+    level: Annotated[Level | None, Field(description="The level that it ran at.")] = None
     ended_at: Time | None = None
     before: Sha256
     after: Sha256
@@ -402,11 +478,83 @@ class Verification(Model):
 
 
 class TimelineEntry(Model):
-    """One line of the story."""
+    """One line of the story, chained to the one before: sha256 covers this line and the sha256 of the line before it.
 
+    Decisions, approvals and executions stay for ever. When the story grows long, neighbouring observations roll up into one line that
+    says how many they were and carries the sha256 of the last of them, so that the chain goes on.
+    """
+
+    seq: Annotated[Count, Field(description="Counts the lines of this Incident from 1; a roll-up carries the number of its last line.")]
     at: Time
+    kind: Annotated[Literal["Observation", "Decision", "Approval", "Execution", "RollUp"], Field(description="RollUp: older observations.")]
     actor: Annotated[ShortLine, Field(description="operator, or a username.")]
     what: Line
+    count: Annotated[Count, Field(description="Lines that a roll-up stands for.")] = 1
+    sha256: Annotated[Sha256, Field(description="Over the line before and this one; of a roll-up: of its last line.")]
+
+
+class Head(Model):
+    """The signed end of a chain."""
+
+    seq: Count
+    sha256: Sha256
+    signed_at: Time | None = None
+    key_id: Annotated[
+        str, Field(max_length=32, pattern=r"^[0-9a-f]*$", description="First 16 hex digits of the SHA-256 of the public key.")
+    ] = ""
+    signature: Annotated[
+        str,
+        Field(
+            max_length=128,
+            pattern=r"^[A-Za-z0-9+/=]*$",
+            description="Ed25519 over uid, seq and sha256, in base64; empty: no key is installed.",
+        ),
+    ] = ""
+
+
+class Shadow(Model):
+    """What a policy in Shadow would have done here, and what really happened."""
+
+    at: Time
+    action: ActionType
+    level: Level
+    would: Annotated[Line, Field(description="What would have happened, or which gate would have refused.")]
+    before: Sha256
+    after: Sha256
+    rule: ShortLine = ""
+    score: Annotated[
+        Literal["Open", "Agreed", "Differed", "Needless"],
+        Field(description="Agreed: a human did the same and it helped. Differed: something else helped. Needless: it recovered by itself."),
+    ] = "Open"
+    message: Line = ""
+
+
+class Delivery(Model):
+    """One message to one channel."""
+
+    channel: Word
+    state: Literal["Pending", "Delivered", "Failed"]
+    attempts: Count = 0
+    at: Time
+    message: Annotated[Line, Field(description="Why it failed; never the address.")] = ""
+
+
+class Escalation(Model):
+    """Who was called, why, and whether the message went out."""
+
+    reason: Word
+    message: Line
+    times: Annotated[Count, Field(description="How often was called, this time included.")] = 1
+    at: Time
+    next_at: Annotated[Time | None, Field(description="When it calls again, unless somebody takes the Incident.")] = None
+    deliveries: Annotated[tuple[Delivery, ...], Field(max_length=8)] = ()
+
+
+class Taken(Model):
+    """A human is on it."""
+
+    by: Username
+    at: Time
 
 
 class Cost(Model):
@@ -448,7 +596,14 @@ class IncidentStatus(ConditionedStatus):
     ] = ()
     executions: Annotated[tuple[Execution, ...], Field(max_length=4, json_schema_extra=ATOMIC)] = ()
     verification: Verification | None = None
-    timeline: Annotated[tuple[TimelineEntry, ...], Field(max_length=128, json_schema_extra=ATOMIC)] = ()
+    shadow: Shadow | None = None
+    taken: Annotated[Taken | None, Field(description="Somebody said `nightorders take`: advice only, nobody else is called.")] = None
+    escalation: Escalation | None = None
+    timeline: Annotated[
+        tuple[TimelineEntry, ...],
+        Field(max_length=192, json_schema_extra=ATOMIC, description="The story, as a chain that can be verified."),
+    ] = ()
+    head: Annotated[Head | None, Field(description="End of the timeline's chain, signed; also kept in the Ledger and printed.")] = None
     cost: Cost | None = None
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..meta import UID, Column, Model, Name, Names, Resource, Sha256, ShortLine, Time, Word
+from ..meta import UID, Column, Count, Level, Model, Name, Names, Resource, Sha256, ShortLine, Time, Word
 from .common import ActionType
-from .incident import ATOMIC
+from .incident import ATOMIC, Head, Pause
 
 
 class Reservation(Model):
@@ -34,6 +34,75 @@ class Outcome(Model):
     ended_at: Time
     result: Literal["Recovered", "Undone", "Superseded", "Escalated", "NotApplied"]
     by: ShortLine = "operator"
+    level: Annotated[Level | None, Field(description="The level that it ran at.")] = None
+    confirmed: Annotated[
+        Literal["No", "Human", "Signal"],
+        Field(
+            description=(
+                "What makes a recovery count towards `earn`. Human: somebody else than the requester approved it, or ran it. Signal: a "
+                "query of the policy passed at the end. No: only the symptom went away, or the Incident was made by hand."
+            )
+        ),
+    ] = "No"
+    emergency: Annotated[bool, Field(description="It ran during a freeze.")] = False
+
+
+class Rejection(Model):
+    """A human said no to a plan."""
+
+    plan: Sha256
+    action: ActionType
+    workload: ShortLine
+    by: ShortLine
+    at: Time
+
+
+class ShadowScore(Model):
+    """How a decision of a policy in Shadow compared with what really happened."""
+
+    incident_uid: UID
+    policy: Name
+    action: ActionType
+    workload: ShortLine
+    at: Time
+    score: Literal["Agreed", "Differed", "Needless"]
+
+
+class PauseRecord(Model):
+    """A pause of a GitOps object that is to be lifted, written before it is made."""
+
+    execution: Word
+    namespace: Annotated[Name, Field(description="Of the Incident.")]
+    incident: Name
+    incident_uid: UID
+    pause: Pause
+    at: Time
+    until: Annotated[Time | None, Field(description="When it is lifted; absent while the execution runs.")] = None
+
+
+class IncidentHead(Model):
+    """Where an Incident's chain stood when it was last published here."""
+
+    incident: Name
+    uid: UID
+    head: Head
+    closed: bool = False
+
+
+class AuditBook(Model):
+    """Heads of all chains of this namespace; the sequence and sha256 chain every version of this list to the one before.
+
+    Heads of closed Incidents beyond the newest 256 roll up into `rolledUp` and `rolledUpSha256`.
+    """
+
+    sequence: Count = 0
+    sha256: Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    heads: Annotated[tuple[IncidentHead, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
+    rolled_up: Count = 0
+    rolled_up_sha256: Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    signed_at: Time | None = None
+    key_id: Annotated[str, Field(max_length=32, pattern=r"^[0-9a-f]*$")] = ""
+    signature: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9+/=]*$")] = ""
 
 
 class HealthyRevision(Model):
@@ -74,6 +143,19 @@ class LedgerSpec(Model):
     healthy_revisions: Annotated[tuple[HealthyRevision, ...], Field(max_length=1024, json_schema_extra=ATOMIC)] = ()
     workloads: Annotated[tuple[WorkloadRecord, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
     preexisting: Annotated[tuple[Preexisting, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
+    rejections: Annotated[tuple[Rejection, ...], Field(max_length=128, json_schema_extra=ATOMIC)] = ()
+    shadows: Annotated[tuple[ShadowScore, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
+    pauses: Annotated[tuple[PauseRecord, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
+    audit: AuditBook = Field(default_factory=AuditBook)
+    namespaces: Annotated[
+        tuple[Name, ...],
+        Field(
+            max_length=4096, json_schema_extra=ATOMIC, description="In the fleet's Ledger: namespaces that have had a Ledger of their own."
+        ),
+    ] = ()
+    cluster_policies: Annotated[
+        bool, Field(description="In the fleet's Ledger: a ClusterRemediationPolicy has been seen; with none left, L2 holds everywhere.")
+    ] = False
 
 
 class Ledger(Resource):

@@ -16,11 +16,11 @@ from ..meta import (
     Level,
     Line,
     Model,
-    Name,
     Names,
     Number,
     Resource,
     ShortLine,
+    Time,
     Word,
 )
 from .common import ActionType
@@ -52,6 +52,25 @@ class ApprovalSpec(Model):
             )
         ),
     ] = None
+
+    service_accounts: Annotated[
+        Literal["Deny", "Allow"],
+        Field(
+            description=(
+                "Allow: ServiceAccounts that hold the verb approve count as approvers, too; obeyed only where a ClusterRemediationPolicy "
+                "allows it, since whoever may create tokens in a namespace speaks for all its accounts."
+            )
+        ),
+    ] = "Deny"
+    emergency: Annotated[
+        Literal["Deny", "Allow"],
+        Field(
+            description=(
+                "Allow: during a freeze a plan may run if enough holders of the verb approve-emergency approve it with a reason "
+                "(`nightorders approve --emergency --because …`); each one is counted and shown. Deny: during a freeze there is advice only."
+            )
+        ),
+    ] = "Deny"
 
     @property
     def separated(self) -> bool:
@@ -153,8 +172,56 @@ class Verify(Model):
     ] = "Escalate"
 
 
+class Earn(Model):
+    """Begin lower and let recorded outcomes carry the rule up to its `level`, never beyond."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [{"rule": "duration(self.over) >= duration('1h')", "message": "earn.over must be at least 1h"}]
+        }
+    )
+
+    from_: Annotated[Level, Field(alias="from", description="Where it begins, and where it falls back to after a wrong or undone action.")]
+    successes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description=(
+                "Confirmed successes of this action type on this class of workload that carry it up one level; at most one per workload "
+                "and day counts."
+            ),
+        ),
+    ] = 10
+    over: Annotated[Duration, Field(description="The time within which they must lie.")] = "336h"
+
+
+class ErrorBudget(Model):
+    """A question about the service's error budget, asked before every decision."""
+
+    promql: Annotated[
+        Line,
+        Field(
+            description=(
+                "Instant query whose answer is the share of the error budget that is left, from 0 to 1. $namespace, $name and $kind are "
+                "replaced by the workload's, escaped; they may stand only inside a quoted label value."
+            )
+        ),
+    ]
+    min: Annotated[Number, Field(description="Below this, or without an answer, a human must approve (L3 at most).")]
+
+
 class Rule(Model):
     """The orders for some action types."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "!has(self.earn) || self.earn.from <= self.level", "message": "earn.from must not be above level"},
+                {"rule": "duration(self.pauseFor) <= duration('24h')", "message": "pauseFor must be at most 24h"},
+            ]
+        }
+    )
 
     name: Annotated[Word, Field(description="Unique in the policy.")]
     types: Annotated[
@@ -171,9 +238,93 @@ class Rule(Model):
             )
         ),
     ]
+    earn: Annotated[Earn | None, Field(description="Absent: the rule's level holds from the first day.")] = None
     approval: ApprovalSpec = ApprovalSpec()
     limits: Limits = Limits()
+    error_budget: Annotated[ErrorBudget | None, Field(description="Act alone only while enough of the error budget is left.")] = None
+    git_ops: Annotated[
+        Literal["Refuse", "Pause"],
+        Field(
+            description=(
+                "For objects that Argo CD or Flux owns. Refuse: they are never changed here. Pause: the owner is paused, the action runs, and "
+                "the pause is lifted again after pauseFor, or at once if the action did not help; only where a ClusterRemediationPolicy "
+                "allows it."
+            )
+        ),
+    ] = "Refuse"
+    pause_for: Annotated[
+        Duration, Field(description="How long a pause holds after an action that helped: the time to bring the same change into Git.")
+    ] = "1h"
     verify: Verify = Verify()
+
+
+class Freeze(Model):
+    """A time in which nothing is changed. Diagnosis and advice go on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "has(self.schedule) ? (has(self.duration) && !has(self.from) && !has(self.until)) "
+                    ": (has(self.from) && has(self.until) && !has(self.duration))",
+                    "message": "a freeze has either schedule and duration, or from and until",
+                },
+                {"rule": "!has(self.from) || !has(self.until) || self.from < self.until", "message": "until must be after from"},
+            ]
+        }
+    )
+
+    name: Annotated[Word, Field(description="Unique in the policy.")]
+    schedule: Annotated[
+        ShortLine | None,
+        Field(
+            description="Cron expression of five fields: when the freeze begins, in timeZone, such as `0 18 * * 5` for Fridays at 18:00."
+        ),
+    ] = None
+    duration: Annotated[Duration | None, Field(description="How long it holds, in elapsed time, such as 62h.")] = None
+    time_zone: Annotated[
+        Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_+/-]*$")],
+        Field(description="Time zone of the schedule, by its name in the IANA database, such as Europe/Berlin."),
+    ] = "UTC"
+    from_: Annotated[Time | None, Field(alias="from", description="Beginning of a freeze that happens once.")] = None
+    until: Annotated[Time | None, Field(description="End of a freeze that happens once.")] = None
+    allow: Annotated[
+        tuple[ActionType, ...],
+        Field(max_length=16, description="Action types that the freeze does not hold back.", json_schema_extra=SET),
+    ] = ()
+
+
+class Breaker(Model):
+    """Stop acting when acting does not help. Per action type and class of workload (its kind, in this namespace)."""
+
+    failures: Annotated[int, Field(ge=1, le=20, description="So many undone or escalated actions open it.")] = 3
+    within: Annotated[Duration, Field(description="The time within which they must lie.")] = "1h"
+    open_for: Annotated[
+        Duration,
+        Field(description="How long it stays open: advice only. Then one trial is allowed, at L3; its success closes the breaker."),
+    ] = "1h"
+
+
+class Escalate(Model):
+    """Whom to call, and when."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "duration(self.repeat) >= duration('1m')", "message": "escalate.repeat must be at least 1m"}
+            ]
+        }
+    )
+
+    after: Annotated[
+        Duration,
+        Field(description="Call when an Incident has waited for a human for so long. An action that failed or was undone calls at once."),
+    ] = "15m"
+    repeat: Annotated[Duration, Field(description="Call again after this time, until somebody takes the Incident or it is over.")] = "1h"
+    to: Annotated[
+        tuple[Word, ...],
+        Field(min_length=1, max_length=8, description="Names of channels that the platform defined.", json_schema_extra=SET),
+    ]
 
 
 class RemediationPolicySpec(Model):
@@ -182,6 +333,15 @@ class RemediationPolicySpec(Model):
     selector: Annotated[LabelSelector, Field(description="Workloads that this policy governs; empty: every workload of the namespace.")] = (
         LabelSelector()
     )
+    enforcement: Annotated[
+        Literal["Enforce", "Shadow"],
+        Field(
+            description=(
+                "Shadow: the operator decides and records what it would have done, scores that later against what really happened, "
+                "and touches nothing."
+            )
+        ),
+    ] = "Enforce"
     rules: Annotated[
         tuple[Rule, ...],
         Field(
@@ -191,6 +351,11 @@ class RemediationPolicySpec(Model):
             json_schema_extra=BY_NAME,
         ),
     ]
+    freezes: Annotated[
+        tuple[Freeze, ...], Field(max_length=16, description="Times in which nothing is changed.", json_schema_extra=BY_NAME)
+    ] = ()
+    breaker: Breaker = Breaker()
+    escalate: Annotated[Escalate | None, Field(description="Absent: nobody is called; the Incident itself and its Events tell.")] = None
 
 
 class RuleStatus(Model):
@@ -201,6 +366,27 @@ class RuleStatus(Model):
     workloads: Count
     effective_level: Level
     lowered_by: Line = ""
+    earned: Annotated[ShortLine, Field(description="Where recorded outcomes have carried it, such as `L3, 4 of 10 successes to L4`.")] = ""
+
+
+class BreakerStatus(Model):
+    """The breaker of one action type on one class of workload."""
+
+    action: ActionType
+    workload_class: Annotated[KindName, Field(description="Kind of the workloads.")]
+    state: Literal["Closed", "Open", "HalfOpen"]
+    failures: Count
+    until: Time | None = None
+
+
+class ShadowStatus(Model):
+    """How the decisions of a policy in Shadow compare with what really happened."""
+
+    decided: Annotated[Count, Field(description="Incidents in which it would have acted.")] = 0
+    agreed: Annotated[Count, Field(description="A human did the same, and it helped.")] = 0
+    differed: Annotated[Count, Field(description="A human did something else, and that helped.")] = 0
+    needless: Annotated[Count, Field(description="It recovered without anybody doing anything.")] = 0
+    open: Annotated[Count, Field(description="Not over yet.")] = 0
 
 
 class RemediationPolicyStatus(ConditionedStatus):
@@ -208,6 +394,11 @@ class RemediationPolicyStatus(ConditionedStatus):
 
     workloads: Annotated[Count | None, Field(description="Workloads that the selector matches.")] = None
     actions: Annotated[ShortLine, Field(description="Action=level, for the printer column.")] = ""
+    breakers: Annotated[ShortLine, Field(description="closed, or which ones are not, for the printer column.")] = ""
+    breaker_states: Annotated[tuple[BreakerStatus, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    frozen_by: Annotated[Line, Field(description="The freeze that is in force, and until when; empty: none.")] = ""
+    emergency_approvals: Annotated[Count, Field(description="Executions during a freeze that emergency approvals let through.")] = 0
+    shadow: ShadowStatus | None = None
     rules: Annotated[tuple[RuleStatus, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
 
 
@@ -218,8 +409,10 @@ class RemediationPolicy(Resource):
         plural="remediationpolicies",
         short=("rempol",),
         columns=(
+            Column("Enforcement", ".spec.enforcement"),
             Column("Workloads", ".status.workloads", type="integer", description="Workloads that the selector matches."),
             Column("Actions", ".status.actions", description="Action=level that may happen at most."),
+            Column("Breakers", ".status.breakers"),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
             Column("Age", ".metadata.creationTimestamp", type="date"),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
@@ -229,81 +422,3 @@ class RemediationPolicy(Resource):
     kind: Literal["RemediationPolicy"] = "RemediationPolicy"
     spec: RemediationPolicySpec
     status: RemediationPolicyStatus = Field(default_factory=RemediationPolicyStatus)
-
-
-class Ceiling(Model):
-    """A level that nobody below may exceed."""
-
-    name: Annotated[Word, Field(description="Unique in the policy.")]
-    types: Annotated[
-        tuple[ActionType, ...], Field(max_length=16, description="Action types; empty: every action type.", json_schema_extra=SET)
-    ] = ()
-    level: Annotated[Level, Field(description="The most that any rule can reach in the governed namespaces.")]
-
-
-class Protected(Model):
-    """Objects that no action ever touches."""
-
-    name: Annotated[Word, Field(description="Unique in the policy.")]
-    kinds: Annotated[tuple[KindName, ...], Field(max_length=16, description="Kinds; empty: every kind.", json_schema_extra=SET)] = ()
-    selector: Annotated[LabelSelector, Field(description="Labels of the object; empty: every object of the governed namespaces.")] = (
-        LabelSelector()
-    )
-
-
-class Fleet(Model):
-    """How much may happen at the same time, over all namespaces."""
-
-    max_concurrent: Annotated[int, Field(ge=0, le=1000, description="Most executions that may run at once. 0: none.")] = 5
-    per_hour: Annotated[int, Field(ge=0, le=10000, description="Most executions within an hour. 0: none.")] = 20
-
-
-class ClusterRemediationPolicySpec(Model):
-    """Orders of the platform: they only lower."""
-
-    namespaces: Annotated[
-        tuple[Name, ...],
-        Field(
-            max_length=256,
-            description=(
-                "Names of the governed namespaces; empty: every namespace. Names and not labels, because a team that may write its own "
-                "Namespace could relabel itself out of a ceiling."
-            ),
-            json_schema_extra=SET,
-        ),
-    ] = ()
-    ceilings: Annotated[
-        tuple[Ceiling, ...], Field(max_length=16, description="Levels that nobody below may exceed.", json_schema_extra=BY_NAME)
-    ] = ()
-    protected: Annotated[
-        tuple[Protected, ...], Field(max_length=32, description="Objects that no action ever touches.", json_schema_extra=BY_NAME)
-    ] = ()
-    fleet: Annotated[
-        Fleet | None, Field(description="Limits over all namespaces; the lowest of all ClusterRemediationPolicies counts.")
-    ] = None
-
-
-class ClusterRemediationPolicyStatus(ConditionedStatus):
-    """Whether the orders were understood."""
-
-    namespaces: Annotated[Count | None, Field(description="Existing namespaces that are governed.")] = None
-
-
-class ClusterRemediationPolicy(Resource):
-    """Orders of the platform team: ceilings that nobody may exceed, objects that nothing may touch, budgets of the whole fleet."""
-
-    served: ClassVar[Names] = Names(
-        plural="clusterremediationpolicies",
-        short=("crempol",),
-        namespaced=False,
-        columns=(
-            Column("Namespaces", ".status.namespaces", type="integer", description="Existing namespaces that are governed."),
-            Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
-            Column("Age", ".metadata.creationTimestamp", type="date"),
-            Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
-        ),
-    )
-
-    kind: Literal["ClusterRemediationPolicy"] = "ClusterRemediationPolicy"
-    spec: ClusterRemediationPolicySpec
-    status: ClusterRemediationPolicyStatus = Field(default_factory=ClusterRemediationPolicyStatus)

@@ -1,0 +1,89 @@
+"""When a freeze is in force. Cron schedules are read in their own time zone; durations are elapsed time.
+
+At a change to summer time a begin that the clock skips happens when the clock goes on; at the change back it happens once. A freeze
+of 62 h that begins before a change ends 62 h later, whatever the clock shows then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from ..api.meta import parse_duration
+from ..api.v1alpha1.common import ActionType
+from ..api.v1alpha1.policy import Freeze
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A freeze in force. `until` None: nobody can tell when it ends (then `because` says what to correct)."""
+
+    name: str
+    until: datetime | None
+    because: str
+
+
+def in_force(freezes: Sequence[Freeze], action: ActionType | None, now: datetime) -> Frozen | None:
+    """The freeze that holds this action type back now, the one that ends last; None: none does. `action` None: any freeze.
+
+    A freeze that cannot be read (a schedule that is no cron expression, an unknown time zone) is in force: cannot tell is not "no".
+    """
+    found = [held for f in freezes if action is None or action not in f.allow if (held := _held(f, now)) is not None]
+    return max(found, key=lambda h: h.until or datetime.max.replace(tzinfo=UTC), default=None)
+
+
+def _held(f: Freeze, now: datetime) -> Frozen | None:
+    if problem := _problem(f):
+        return Frozen(f.name, None, problem)
+    if f.schedule is None or f.duration is None:
+        assert f.from_ is not None, "checked above"
+        assert f.until is not None, "checked above"
+        return Frozen(f.name, f.until, f"from {f.from_:%Y-%m-%d %H:%M}Z") if f.from_ <= now < f.until else None
+    begun = last_begin(f.schedule, f.time_zone, now)
+    until = begun + parse_duration(f.duration)
+    if now >= until:
+        return None
+    return Frozen(f.name, until, f"schedule {f.schedule} {f.time_zone} for {f.duration}, since {begun:%Y-%m-%d %H:%M}Z")
+
+
+def last_begin(schedule: str, time_zone: str, now: datetime) -> datetime:
+    """The schedule's latest moment that is not after `now`, in UTC. Raises CronSimError, StopIteration where there is none."""
+    # From the next whole minute backwards, because a moment equal to the start is not given.
+    local = (now.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)).astimezone(ZoneInfo(time_zone))
+    for begin in CronSim(schedule, local, reverse=True):
+        at: datetime = begin.astimezone(UTC)
+        if at <= now:
+            return at
+    raise StopIteration
+
+
+def problems(freezes: Sequence[Freeze]) -> list[str]:
+    """What is wrong with them, each naming the freeze, the field and the fix."""
+    return [problem for f in freezes if (problem := _problem(f))]
+
+
+def _problem(f: Freeze) -> str:
+    once = f.from_ is not None and f.until is not None
+    if (f.schedule is not None) == once or (f.schedule is not None and f.duration is None):
+        return f"freeze {f.name}: write either schedule and duration, or from and until"
+    if once:
+        return ""
+    try:
+        ZoneInfo(f.time_zone)
+    except (KeyError, ValueError, OSError):
+        return f"freeze {f.name}: timeZone {f.time_zone!r} is not in the IANA database; write a name such as Europe/Berlin"
+    assert f.schedule is not None, "checked above"
+    if len(f.schedule.split()) != 5:
+        return f"freeze {f.name}: schedule {f.schedule!r} needs five fields: minute, hour, day of month, month, day of week"
+    try:
+        CronSim(f.schedule, datetime(2024, 1, 1, tzinfo=UTC))
+        last_begin(f.schedule, f.time_zone, datetime(2030, 1, 1, tzinfo=UTC))
+    except (CronSimError, StopIteration, RuntimeError) as error:
+        return (
+            f"freeze {f.name}: schedule {f.schedule!r} is no cron expression that ever begins ({type(error).__name__}); such as 0 18 * * 5"
+        )
+    return ""

@@ -1,0 +1,52 @@
+"""The end of an execution, and the saving of a pass."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ...api.meta import line
+from ...api.v1alpha1.incident import Execution
+from ...api.v1alpha1.ledger import Rejection, ShadowScore
+from ..reasons import Reason
+from ..record import Record, withdraw
+from ..situation import Situation
+from .kinds import Idle, Save, Settle, Step
+
+
+def settle(s: Situation, e: Execution, result: str, message: str, reason: Reason, now: datetime, record: Record | None = None) -> Settle:
+    """The end of an execution, and what it means for the Incident."""
+    record = (record or Record(s.incident, now)).drop("Stalled")
+    ended = e.model_copy(update={"state": "Ended", "ended_at": now, "result": result, "message": line(message)})
+    record.execution(ended).story(f"{result}: {message}", kind="Execution")
+    if result in ("Superseded", "NotApplied", "Undone") and e.state != "Applied":
+        record.condition("Executed", "False", Reason.UNDONE if result == "Undone" else reason, message)
+    if result == "Superseded" and e.state == "Applied":
+        record.condition("Verified", "False", Reason.SUPERSEDED, message)
+    if result == "Recovered":
+        record.condition("Closed", "True", Reason.RECOVERED, message)
+    elif result == "NotApplied":
+        record = withdraw(record, reason, message)
+        record.set(verification=None)
+    else:
+        kind = Reason.UNDONE if result == "Undone" else Reason.ESCALATED
+        record.condition("Closed", "False", kind, f"{message}; the operator takes no further action here: a human decides")
+    plan = s.incident.status.plan
+    workload = f"{plan.target.kind}/{plan.target.name}" if plan else s.incident.spec.target.title
+    return Settle(ended, workload, record.done(), (reason, message), warning=result != "Recovered")
+
+
+def save(
+    s: Situation,
+    record: Record,
+    again: timedelta | None,
+    announce: tuple[Reason, str] | None,
+    *,
+    warning: bool = False,
+    note: Rejection | ShadowScore | None = None,
+) -> Step:
+    """A Save, or Idle when it would write what is there already."""
+    status = record.done()
+    if status == s.incident.status:
+        return Idle("nothing new", again)
+    news = announce if announce is not None and announce[1] != s.incident.status.summary else None
+    return Save(status, again, news, warning, note)

@@ -1,0 +1,180 @@
+"""Within an execution: Reserved → Applied → Verifying → Recovered | Undoing → Undone | Escalated.
+
+Every state can be entered again after a crash: what happened is read from the target, not remembered.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ...api.meta import EXECUTION_LABEL, Level, find_condition, line
+from ...api.v1alpha1.incident import Execution, Incident, IncidentStatus, Plan
+from .. import autonomy, gates, verification
+from ..judgement import voices
+from ..orders import Governing, Ungoverned, governing_rule
+from ..plan import digest_for
+from ..reasons import Reason
+from ..record import Record
+from ..situation import Situation
+from ..snapshot import Absent, KubeObject, NotLooked
+from ..verdict import Verdict
+from .ending import save, settle
+from .kinds import SOON, Apply, Idle, Save, Step, Undo
+
+ASK_AGAIN_FOR = timedelta(minutes=2)  # what cannot be told right now, before the effect: nothing happens meanwhile
+UNDO_AGAIN_FOR = timedelta(minutes=10)
+
+
+def in_execution(s: Situation, e: Execution, plan: Plan, now: datetime) -> Step:
+    if isinstance(s.target, NotLooked):
+        return Idle(f"cannot read the target: {s.target.because}", SOON)
+    if isinstance(s.target, Absent) or s.target.uid != plan.target.uid:
+        message = f"{plan.target.kind}/{plan.target.name} was deleted" + (" and made anew" if isinstance(s.target, KubeObject) else "")
+        return settle(s, e, "Superseded" if e.state != "Reserved" else "NotApplied", message, Reason.SUPERSEDED, now)
+    digest = digest_for(plan, s.target)
+    stamped = s.target.labels.get(EXECUTION_LABEL) == e.id
+    match e.state:
+        case "Reserved":
+            return _reserved(s, e, plan, s.target, digest, stamped, now)
+        case "Applied":
+            return _applied(s, e, plan, digest, now)
+        case _:
+            return _undoing(s, e, s.target, digest, now)
+
+
+def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest: str, stamped: bool, now: datetime) -> Step:
+    if stamped and digest == e.after:
+        return Save(
+            applied(s.incident, e, plan, now),
+            timedelta(seconds=plan.verify.every_seconds),
+            (Reason.APPLIED, f"{plan.action} of {target.title} applied"),
+        )
+    if stamped:  # it was sent, whatever came after: a second time would be a second effect
+        message = f"{target.title} was changed by somebody else after {e.id} was applied; it is theirs now, nothing is undone"
+        record = Record(s.incident, now).condition("Executed", "True", Reason.APPLIED, message)
+        sent = e.model_copy(update={"state": "Applied", "applied_at": now})
+        return settle(s, sent, "Superseded", message, Reason.SUPERSEDED, now, record)
+    if (why := _cannot_tell(s)) and now - e.reserved_at < ASK_AGAIN_FOR:
+        return Idle(f"cannot tell whether {e.id} may go on: {why}", SOON)
+    if (lost := _last_look(s, e, plan, target, now)) is not None:
+        return settle(s, e, "NotApplied", lost.message, lost.reason, now)
+    if digest != e.before:
+        message = f"{target.title} was changed by somebody else before the action; nothing was done"
+        return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
+    if s.forward is None:
+        return settle(s, e, "NotApplied", f"the plan cannot be carried out any more: {s.patch_problem}", Reason.NOT_APPLIED, now)
+    return Apply(e, target, s.forward)
+
+
+def _cannot_tell(s: Situation) -> str:
+    return s.stop.unknown or "; ".join(s.unknown) or (s.patch_problem if s.patch_unread else "")
+
+
+def _last_look(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: datetime) -> Verdict | None:
+    """Stop, protection and policy once more, read directly before the effect. None: nothing stands in the way."""
+    approved = find_condition(s.incident.status.conditions, "Approved")
+    needed = Level.L4 if approved is not None and approved.reason == Reason.NOT_REQUIRED else Level.L3
+    top = next((h for h in s.incident.status.hypotheses if not h.refuted), None)
+    level = autonomy.effective(voices(s, target, top, s.caps, plan, None, evidence_at=e.reserved_at, execution=e.id), now)
+    found = governing_rule(s.orders, autonomy.own_labels(target.labels), plan.action)
+    if level.level < needed:
+        lowest = level.decided_by[0]
+        return Verdict(False, Reason.LEVEL_TOO_LOW, f"the level fell to {level.level} before the action ({lowest.who} {lowest.because})")
+    question = gates.Question(
+        namespace=s.incident.metadata.namespace,
+        operator_namespace=s.operator.namespace,
+        action=plan.action,
+        level=level.level,
+        incident=s.incident,
+        orders=s.orders,
+        governing=found,
+        target=target,
+        before_sha256=e.before,
+        target_sha256=e.before,
+        hypothesis=top,
+        rollout=gates.Rollout(False, False, False, None, ""),
+        risk=gates.Risk(0, 1, Verdict(True, Reason.PASSED, "")),
+        stop=s.stop,
+        ledger=s.ledger,
+        fleet=s.fleet,
+        execution=e.id,
+        owner=s.owner,
+        fleet_workloads=s.fleet_workloads,
+    )
+    if not e.emergency and (frozen := next(autonomy.frozen_by(s.orders, question_rule(found), question.namespace, plan.action, now), None)):
+        return Verdict(False, Reason.FROZEN, f"{frozen[0]} began before the action")
+    for judge in (gates.stopped, gates.policy, gates.enforcement, gates.protected, gates.owner, gates.breaker):
+        if not (verdict := judge(question, now)).allowed:
+            return verdict
+    return None
+
+
+def question_rule(found: Governing | Ungoverned) -> Governing | None:
+    return found if isinstance(found, Governing) else None
+
+
+def applied(incident: Incident, e: Execution, plan: Plan, now: datetime) -> IncidentStatus:
+    """The status once the patch is known to be there."""
+    done = e.model_copy(update={"state": "Applied", "applied_at": now})
+    before = incident.status.verification
+    record = Record(incident, now).execution(done)
+    record.set(verification=verification.begin(plan.verify, before.baseline if before else (), now))
+    message = f"{plan.action} of {plan.target.kind}/{plan.target.name} applied: {plan.impact}"
+    record.condition("Executed", "True", Reason.APPLIED, message).story(message, kind="Execution")
+    record.condition("Verified", "Unknown", Reason.VERIFYING, f"measuring for {plan.verify.seconds} s, every {plan.verify.every_seconds} s")
+    return record.done()
+
+
+def _applied(s: Situation, e: Execution, plan: Plan, digest: str, now: datetime) -> Step:
+    v = s.incident.status.verification
+    assert v is not None, "an execution is saved together with its verification"
+    if digest != e.after:
+        message = f"{plan.target.kind}/{plan.target.name} was changed by somebody else during the verification; it is theirs now, nothing is undone"
+        return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
+    if now < (due := verification.next_sample(v, plan.verify)):
+        return Idle("next sample", due - now)
+    if not s.samples:
+        return Idle("nothing was measured in this pass", SOON)
+    worse_before = bool(verification.worse_on_workload({m.check: m for m in v.measurements}))
+    seen = verification.observe(v, plan.verify, s.samples, now)
+    verdict = verification.conclude(seen, plan, worse_before, now)
+    record = Record(s.incident, now).set(verification=seen)
+    if verdict is None:
+        passing = sum(m.verdict == "Pass" for m in s.samples)
+        message = f"{passing} of {len(s.samples)} checks pass; decides at {seen.until:%H:%M:%S}Z"
+        record.condition("Verified", "Unknown", Reason.VERIFYING, message)
+        return save(s, record, max(timedelta(seconds=0.1), verification.next_sample(seen, plan.verify) - now), None)
+    record.set(verification=seen.model_copy(update={"verdict": verdict.verdict, "message": line(verdict.message)}))
+    return _concluded(s, e, plan, verdict, record, now)
+
+
+def _concluded(s: Situation, e: Execution, plan: Plan, verdict: verification.Verdict, record: Record, now: datetime) -> Step:
+    reason = Reason(verdict.verdict)
+    if verdict.verdict == "Recovered":
+        record.condition("Verified", "True", reason, verdict.message)
+        return settle(s, e, "Recovered", verdict.message, reason, now, record)
+    record.condition("Verified", "False", reason, verdict.message)
+    wish = {"Worse": plan.verify.on_worse, "Unchanged": plan.verify.on_unchanged, "NoData": plan.verify.on_no_data}.get(
+        verdict.verdict, "Escalate"
+    )
+    if wish == "Escalate" or e.by == "human" or not verdict.by_workload:
+        advice = f"; to put back what was there before: see {plan.inverse.ref}" if e.by == "human" else ""
+        return settle(s, e, "Escalated", f"{verdict.verdict}: {verdict.message}{advice}", Reason.ESCALATED, now, record)
+    message = f"{verdict.verdict}: {verdict.message}; putting back what was there before"
+    record.execution(e.model_copy(update={"state": "Undoing", "undo_started_at": now}))
+    record.condition("Executed", "True", Reason.UNDOING, message).story(message, kind="Execution")
+    return Save(record.done(), timedelta(0), (Reason.UNDOING, message), warning=True)
+
+
+def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: datetime) -> Step:
+    if digest == e.before:
+        return settle(s, e, "Undone", f"{target.title} is as it was before the action", Reason.UNDONE, now)
+    if digest != e.after:
+        return settle(
+            s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now
+        )
+    if s.backward is None and s.patch_unread and now - (e.undo_started_at or now) < UNDO_AGAIN_FOR:
+        return Idle(f"cannot read what to put back: {s.patch_problem}", SOON)
+    if s.backward is None:
+        return settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
+    return Undo(e, target, s.backward)
