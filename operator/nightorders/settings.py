@@ -19,6 +19,8 @@ class Settings:
     prometheus_url: str | None = None
     prometheus_token_file: str | None = None
     prometheus_ca_file: str | None = None
+    audit_key_file: str | None = None
+    channels_dir: str | None = None
     detect: bool = True
     detect_after: timedelta = timedelta(seconds=15)
     recheck: timedelta = timedelta(seconds=60)
@@ -48,6 +50,8 @@ def from_environment(**flags: object) -> Settings:
         "prometheus_url": env.get("NIGHTORDERS_PROMETHEUS_URL"),
         "prometheus_token_file": env.get("NIGHTORDERS_PROMETHEUS_TOKEN_FILE"),
         "prometheus_ca_file": env.get("NIGHTORDERS_PROMETHEUS_CA_FILE"),
+        "audit_key_file": env.get("NIGHTORDERS_AUDIT_KEY_FILE"),
+        "channels_dir": env.get("NIGHTORDERS_CHANNELS_DIR"),
         "detect": _bool("NIGHTORDERS_DETECT"),
         "detect_after": _seconds("NIGHTORDERS_DETECT_AFTER_SECONDS"),
         "recheck": _seconds("NIGHTORDERS_RECHECK_SECONDS"),
