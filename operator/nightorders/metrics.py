@@ -1,4 +1,4 @@
-"""Every metric of the operator, declared once. Names follow Prometheus conventions; labels are closed sets, never user text."""
+"""Every metric of the operator, declared once. Names follow Prometheus conventions; labels are closed sets or names of objects, never user text."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ GUARD_PROVEN = Gauge(
     "nightorders_approval_guard_proven", "1 while the admission policies that guard approvals are proven; alert on 0.", registry=REGISTRY
 )
 SCHEMAS_CURRENT = Gauge("nightorders_schemas_current", "1 while the cluster's CRDs are the ones this version ships.", registry=REGISTRY)
+BREAKER = Gauge(
+    "nightorders_breaker_state",
+    "1 for the state that the breaker of an action type on a class of workload is in.",
+    ["namespace", "policy", "action", "workload_class", "state"],
+    registry=REGISTRY,
+)
 LEADER = Gauge("nightorders_leader", "1 in the process that acts.", registry=REGISTRY)
 WATCH_HEALTHY = Gauge("nightorders_watch_healthy", "1 while the watch of a kind is alive.", ["kind"], registry=REGISTRY)
 QUEUE_DEPTH = Gauge("nightorders_queue_depth", "Keys that wait for a worker.", ["queue"], registry=REGISTRY)

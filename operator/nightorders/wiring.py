@@ -168,7 +168,9 @@ class Run:
         )
         self._watchman = watchman
         self.namespace_queue: WorkQueue[str] = WorkQueue("namespaces", watchman.inspect, workers=2)
-        self.order_queue: WorkQueue[str] = WorkQueue("orders", OrderBook(c.clock, c.reader, policies).reconcile, workers=1)
+        self.order_queue: WorkQueue[str] = WorkQueue(
+            "orders", OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace).reconcile, workers=1
+        )
         self._janitor = Janitor(
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )

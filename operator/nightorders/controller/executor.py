@@ -13,10 +13,12 @@ from .. import metrics
 from ..api.meta import EXECUTION_LABEL, FLEET_LEDGER_NAME, LEDGER_NAME, Level, line
 from ..api.v1alpha1.incident import DryRun, Execution, Incident, IncidentStatus, Pause
 from ..api.v1alpha1.ledger import Ledger, LedgerSpec, Outcome, Reservation
+from ..domain import breaker, steps
 from ..domain import ledger as books
-from ..domain import steps
+from ..domain.autonomy import own_labels
 from ..domain.diff import diff
 from ..domain.digest import spec_sha256
+from ..domain.orders import Governing, governing_rule
 from ..domain.plan import execution_id
 from ..domain.reasons import Reason
 from ..domain.situation import Operator, Situation
@@ -51,7 +53,9 @@ class Executor:
         announcer: Announcer,
         operator: Operator,
         redact: Callable[[str], str],
+        settled: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`settled`: called with the namespace whose Ledger has a new outcome."""
         self._clock = clock
         self._incidents = incidents
         self._ledgers = ledgers
@@ -59,6 +63,7 @@ class Executor:
         self._announcer = announcer
         self._operator = operator
         self._redact = redact
+        self._settled = settled
 
     async def carry_out(self, s: Situation, step: steps.Step) -> timedelta | None:
         """Does it, and returns when to look again (None: at the next event). A lost race is made again at once."""
@@ -228,7 +233,21 @@ class Executor:
             metrics.ESCALATIONS.inc()
         await self._announcer.announce(saved, step.announce[0].value, step.announce[1], warning=step.warning)
         await self._close(saved)
+        await self._tell_breaker(s, saved, step.execution)
+        self._settled(saved.metadata.namespace)
         return steps.LOOK_AGAIN
+
+    async def _tell_breaker(self, s: Situation, incident: Incident, e: Execution) -> None:
+        """An Event on the Incident whose failure opened the breaker. (Its state is in the policy's status, and a metric.)"""
+        if not isinstance(s.target, KubeObject) or e.result not in ("Undone", "Escalated"):
+            return
+        found = governing_rule(s.orders, own_labels(s.target.labels), e.action)
+        if not isinstance(found, Governing):
+            return
+        ledger = await self._ledgers.get(incident.metadata.namespace, LEDGER_NAME)
+        b = breaker.state(found.policy.spec.breaker, ledger, e.action, s.target.kind, self._clock.now())
+        if b.state == "Open" and b.since == e.ended_at:
+            await self._announcer.announce(incident, Reason.BREAKER_OPEN.value, b.because, warning=True)
 
     async def _close(self, incident: Incident) -> None:
         """Outcomes into the Ledgers, slots free, and only then the finalizer goes: until then the next pass comes back here."""

@@ -382,11 +382,10 @@ class BreakerStatus(Model):
 class ShadowStatus(Model):
     """How the decisions of a policy in Shadow compare with what really happened."""
 
-    decided: Annotated[Count, Field(description="Incidents in which it would have acted.")] = 0
+    decided: Annotated[Count, Field(description="Incidents that it decided about and that are over.")] = 0
     agreed: Annotated[Count, Field(description="A human did the same, and it helped.")] = 0
     differed: Annotated[Count, Field(description="A human did something else, and that helped.")] = 0
     needless: Annotated[Count, Field(description="It recovered without anybody doing anything.")] = 0
-    open: Annotated[Count, Field(description="Not over yet.")] = 0
 
 
 class RemediationPolicyStatus(ConditionedStatus):
