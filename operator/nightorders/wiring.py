@@ -150,7 +150,9 @@ class Run:
         ports = Ports(c.clock, c.reader, self._incidents, policies, ledgers, prometheus, guard)
         self._subjects = Subjects()
         gatherer = Gatherer(ports, operator, neighbours=self._subjects.others)
-        executor = Executor(c.clock, self._incidents, ledgers, Target(c.client, c.resources), announcer, operator, redact)
+        executor = Executor(
+            c.clock, self._incidents, ledgers, Target(c.client, c.resources), announcer, operator, redact, self._policies_of_changed
+        )
         reconciler = Reconciler(c.clock, self._incidents, gatherer, executor)
         self.incident_queue: WorkQueue[Key] = WorkQueue(
             "incidents", reconciler.reconcile, workers=settings.workers, failed=reconciler.failed
@@ -168,9 +170,8 @@ class Run:
         )
         self._watchman = watchman
         self.namespace_queue: WorkQueue[str] = WorkQueue("namespaces", watchman.inspect, workers=2)
-        self.order_queue: WorkQueue[str] = WorkQueue(
-            "orders", OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace).reconcile, workers=1
-        )
+        orders = OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace)
+        self.order_queue: WorkQueue[str] = WorkQueue("orders", orders.reconcile, workers=1)
         self._janitor = Janitor(
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )
@@ -179,6 +180,10 @@ class Run:
         self._stop = asyncio.Event()
         self._leading = not settings.leader_election
         self.waiting_for = "starting"
+
+    def _policies_of_changed(self, namespace: str) -> None:
+        """An outcome is in that namespace's Ledger: breakers and earned levels may stand differently."""
+        self.order_queue.add(namespace)
 
     async def _compare_schemas(self) -> Proof:
         report = await compare_crds(self._client)
