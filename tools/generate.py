@@ -12,6 +12,7 @@ import yaml
 
 from nightorders.actions import CATALOGUE
 from nightorders.api.crdgen import all_crds
+from tools import threats
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "operator/nightorders/domain/reasons.py"
@@ -39,6 +40,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs/reference/api.md", api_page()
     yield ROOT / "docs/reference/reasons.md", reasons_page()
     yield ROOT / "docs/reference/actions.md", actions_page()
+    yield ROOT / "README.md", threats.readme((ROOT / "README.md").read_text())
 
 
 def kebab(name: str) -> str:
