@@ -17,7 +17,7 @@ GENEROUS = {
     "apiVersion": "nightorders.dev/v1alpha1",
     "kind": "ClusterRemediationPolicy",
     "metadata": {"name": "tests"},
-    "spec": {"fleet": {"maxConcurrent": 100, "perHour": 10000}},
+    "spec": {"fleet": {"maxConcurrent": 100, "perHour": 10000, "namespaceShare": 100}},
 }
 
 
