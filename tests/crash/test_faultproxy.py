@@ -7,12 +7,13 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from tools.faultproxy import Fault, FaultProxy, Plan, Request, Trigger, describe
+from tools.faultproxy import Fault, FaultProxy, Plan, Trigger, describe
 
 INCIDENTS = "/apis/nightorders.dev/v1alpha1/namespaces/shop/incidents"
 STATUS = f"{INCIDENTS}/one/status"
@@ -214,8 +215,8 @@ async def test_a_reset_and_a_delay(client: aiohttp.ClientSession, proxy: FaultPr
     assert asyncio.get_running_loop().time() - begin >= 0.2
 
 
-async def events(client: aiohttp.ClientSession, at_most: int) -> list[Request]:
-    found = []
+async def events(client: aiohttp.ClientSession, at_most: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     async with client.get(INCIDENTS, params={"watch": "true"}) as answer:
         async for row in answer.content:
             found.append(json.loads(row))
