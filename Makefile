@@ -8,6 +8,7 @@ KEEP ?=
 AUTO ?=
 KUBECONTEXT ?=
 NAMESPACE ?=
+CRASH ?=
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 
@@ -61,6 +62,10 @@ generate: $(INSTALLED) ## Write CRDs, action roles, reference pages and the char
 .PHONY: verify
 verify: $(INSTALLED) ## Fail if a generated file differs from the models
 	@$(BIN)/python -m tools.generate --check && $(BIN)/python -m tools.chart --check && echo "verify: every generated file is as the models say"
+
+.PHONY: crash
+crash: $(INSTALLED) ## Kill the operator at every write of a run and compare the end with a run without a fault (CRASH="--slice", "--resume", …)
+	@$(BIN)/python -m tests.crash $(CRASH)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure latency, requests and memory against the floor of the same cluster

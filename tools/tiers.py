@@ -76,6 +76,7 @@ TIERS = (
     Tier("component", pytest("tests/component"), nothing),
     Tier("mutants", [sys.executable, "-m", "tools.mutants"], nothing),
     Tier("cluster", pytest("tests/cluster", "-m", "cluster and not prometheus"), no_control_plane),
+    Tier("crash", pytest("-vv", "tests/crash"), no_control_plane),  # names each plan; `make crash` runs all of them
     Tier("prometheus", pytest("tests/cluster", "-m", "prometheus"), no_prometheus),
     Tier("chart", pytest("tests/chart"), no_helm),
 )
