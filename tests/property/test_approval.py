@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX
-from nightorders.api.v1alpha1.policy import ApprovalSpec
+from nightorders.api.v1alpha1.incident import ApprovalNeeds
 from nightorders.domain.approval import Approved, Rejected, Waiting, claim, judge, seen
 from tests.unit.domain.make import MINUTE, NOW, OPERATOR, plan
 
@@ -23,7 +23,7 @@ FEW = settings(max_examples=200, deadline=None)
 def ask(
     notes: dict[str, str], count: int, requester: str | None = None, *, separated: bool = True, before: Any = (), now: Any = NOW
 ) -> Any:
-    spec = ApprovalSpec(count=count, separation_of_duties=separated)
+    spec = ApprovalNeeds(count=count, separation_of_duties=separated)
     return judge(notes, PLAN, seen(notes, PLAN, before, now), spec, requester, OPERATOR.username, now)
 
 

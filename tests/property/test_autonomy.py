@@ -16,6 +16,7 @@ from nightorders.domain.autonomy import Voices, effective, ordered
 from nightorders.domain.orders import Governing, Orders, governing_rule
 from nightorders.domain.snapshot import KubeObject
 from tests.unit.domain.make import (
+    ARGO,
     NAMESPACE,
     NOW,
     ROLLBACK,
@@ -178,7 +179,7 @@ def test_raising_a_level_never_opens_a_gate_that_another_reason_closed(x: dict[s
     closed: dict[str, Any] = {"stop": gates.Stop(where=NAMESPACE)}
     low = effective(made(x), NOW).level
     high = max(low, effective(made({**x, what: RAISED[what]}), NOW).level)
-    for fields in (closed, {"owner": "Argo CD"}, {"risk": gates.Risk(99, 99, question().risk.preflight)}):
+    for fields in (closed, {"owner": ARGO}, {"risk": gates.Risk(99, 99, question().risk.preflight)}):
         before = {r.gate for r in gates.judge(question(level=low, **fields), NOW)[0] if not r.allowed} - {"action"}
         after = {r.gate for r in gates.judge(question(level=high, **fields), NOW)[0] if not r.allowed}
         assert before <= after

@@ -13,6 +13,7 @@ from nightorders.api.meta import Level
 from nightorders.domain import gates
 from nightorders.domain.orders import Governing
 from tests.unit.domain.make import (
+    FLUX,
     MINUTE,
     NOW,
     STILL,
@@ -63,7 +64,7 @@ def questions(draw: Any) -> gates.Question:
         risk=gates.Risk(draw(st.integers(0, 5)), draw(st.integers(0, 5)), question().risk.preflight),
         rollout=rolling,
         hypothesis=draw(st.sampled_from([None, hypothesis("A"), hypothesis("D")])),
-        owner=draw(st.sampled_from(["", "", "Flux"])),
+        owner=draw(st.sampled_from([None, None, FLUX])),
         stop=draw(st.sampled_from([gates.Stop(), gates.Stop(), gates.Stop(where="shop"), gates.Stop(unknown="x")])),
     )
 

@@ -13,7 +13,7 @@ from nightorders.api.v1alpha1 import IncidentStatus
 from nightorders.api.v1alpha1.incident import Plan
 from nightorders.domain.digest import sha256
 from nightorders.domain.plan import execution_id, stage
-from tests.unit.domain.make import MINUTE, NOW, governing, incident, proposal
+from tests.unit.domain.make import MINUTE, NOW, governing, incident, needs_of, proposal
 
 P = proposal()
 CONTENT = st.sampled_from("abc")
@@ -29,7 +29,7 @@ def test_a_digest_is_never_given_twice_to_different_plans(history: list[tuple[st
     seen: dict[str, tuple[str, int]] = {}
     for i, (content, level, ordered, withdrawn) in enumerate(history):
         p: Any = replace(P, after_sha256=sha256(content))
-        made = stage(incident(status), p, RULE, level, ordered, None, NOW + i * MINUTE)
+        made = stage(incident(status), p, RULE, level, ordered, None, NOW + i * MINUTE, needs=needs_of(RULE))
         old: Plan | None = status.plan
         if old is not None and old.content_sha256 == made.content_sha256:
             assert (made.digest, made.sequence) == (old.digest, old.sequence)

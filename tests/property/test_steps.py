@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from nightorders.api.meta import APPROVE_PREFIX, Level
 from nightorders.api.v1alpha1.incident import Approval, Speaker
-from nightorders.domain import approval, autonomy, gates, steps
+from nightorders.domain import approval, autonomy, gates, judgement, steps
 from nightorders.domain.gates import Stop
 from nightorders.domain.situation import Proof
 from nightorders.domain.snapshot import NotLooked
+from nightorders.domain.steps import before, within
 from tests.unit.domain.generate import Case, cases, check, corpus, the_proposal
-from tests.unit.domain.make import MINUTE, NOW
+from tests.unit.domain.make import FLUX, MINUTE, NOW
 
 # Closed a second time elsewhere: no rule and L1 by the level, no origin by the diagnosis, the target by the plan's content.
 REDUNDANT = {"policy", "protected", "action", "confidence", "category", "target", "blast-radius", "rate", "preflight"}
@@ -49,7 +50,7 @@ def test_taking_anything_away_never_leads_to_an_effect_on_a_target(c: Case, what
         "unknown": lambda: replace(s, unknown=("policies: time-out",)),
         "target": lambda: replace(s, target=NotLooked("Deployment/checkout", "failed")),
         "orders": lambda: replace(s, orders=replace(s.orders, unreadable=("x",))),
-        "owner": lambda: replace(s, owner="Flux"),
+        "owner": lambda: replace(s, owner=FLUX),
     }[what]()
     assert not isinstance(steps.next_step(worse, NOW), (steps.Apply, steps.Reserve))
 
@@ -150,7 +151,7 @@ def test_a_gate_that_stands_open_is_noticed(name: str, monkeypatch: pytest.Monke
 
 
 def test_a_last_look_that_sees_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_last_look", lambda *a: None)
+    monkeypatch.setattr(within, "_last_look", lambda *a: None)
     assert caught()
 
 
@@ -161,19 +162,21 @@ def test_a_last_look_that_forgets_one_thing_is_noticed(gate: str, monkeypatch: p
 
 
 def test_a_target_that_is_not_compared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = the_proposal().before_sha256
-    monkeypatch.setattr(steps, "spec_sha256", lambda spec: before)
+    sha = the_proposal().before_sha256
+    monkeypatch.setattr(judgement, "spec_sha256", lambda spec, scaled: sha)
+    monkeypatch.setattr(within, "digest_for", lambda plan, target: plan.target.before_sha256)
     assert caught()
 
 
 def test_a_guard_that_is_believed_unproven_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = steps._voices
-    monkeypatch.setattr(steps, "_voices", lambda *a: replace(real(*a), guard_proven=True))
+    real = judgement.voices
+    for module in (judgement, within, before):
+        monkeypatch.setattr(module, "voices", lambda *a, **k: replace(real(*a, **k), guard_proven=True))
     assert caught()
 
 
 def test_an_expired_approval_that_counts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval, "parse_duration", lambda value: timedelta(days=1))
+    monkeypatch.setattr(approval, "timedelta", lambda seconds: timedelta(days=1))
     assert caught()
 
 

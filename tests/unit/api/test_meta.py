@@ -140,7 +140,13 @@ def policy(**rule: Any) -> RemediationPolicy:
 @pytest.mark.parametrize(
     "rule",
     [
-        {"earn": {"from": "L2"}},
+        {"earn": {"successes": 3}},
+        {"earn": {"from": "L0"}},
+        {"earn": {"from": "L2", "successes": 0}},
+        {"earn": {"from": "L2", "until": "L4"}},
+        {"gitOps": "PullRequest"},
+        {"approval": {"emergency": "Maybe"}},
+        {"errorBudget": {"min": "0.1"}},
         {"level": "L5"},
         {"level": 3},
         {"types": []},

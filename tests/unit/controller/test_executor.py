@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nightorders.api.meta import EXECUTION_LABEL
+from nightorders.api.meta import EXECUTION_LABEL, TERM_LABEL
 from nightorders.controller.executor import conditional, grant, key_of
 from nightorders.domain.mergepatch import apply_patch
 from nightorders.domain.situation import Operator
@@ -37,6 +37,14 @@ def test_applied_it_is_the_planned_object_and_keeps_foreign_labels() -> None:
 def test_the_stamp_is_a_label_and_never_an_annotation() -> None:
     """The Deployment controller copies annotations to ReplicaSets."""
     assert "annotations" not in conditional(deployment(), proposal().patch, "no-1")["metadata"]
+
+
+@pytest.mark.threat(17)
+def test_the_leaders_term_is_stamped_too_and_an_old_one_does_not_stay() -> None:
+    assert conditional(deployment(), {}, "no-1", "4.abc")["metadata"]["labels"] == {EXECUTION_LABEL: "no-1", TERM_LABEL: "4.abc"}
+    before = deployment(labels={TERM_LABEL: "3.def"})
+    assert TERM_LABEL not in apply_patch(before.raw, conditional(before, {}, "no-1"))["metadata"]["labels"]
+    assert TERM_LABEL not in conditional(deployment(), {}, "no-1")["metadata"]["labels"]
 
 
 def test_the_key_names_the_object() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from nightorders.api.meta import APPROVE_PREFIX, Level
 from nightorders.api.v1alpha1.incident import BlastRadius
-from nightorders.controller.gatherer import about_to_act, current_revision, failing_dependents, ready_pods, rollout_of, unavailable_allowed
+from nightorders.controller.gatherer import about_to_act, current_revision, failing_dependents, ready_pods, rollout_of
 from nightorders.domain.snapshot import KubeObject
+from nightorders.domain.verification import unavailable_allowed
 from tests.unit.domain.make import (
     NOW,
     after_target,

@@ -33,6 +33,7 @@ from nightorders.domain.record import running
 from nightorders.domain.situation import Proof, Situation
 from nightorders.domain.snapshot import Absent, KubeObject, NotLooked
 from tests.unit.domain.make import (
+    ARGO,
     HOUR,
     MINUTE,
     NOW,
@@ -231,7 +232,8 @@ def build(one: Choices) -> Case:
         diagnosis=one.of("diagnosis", _diagnosis(grade), None, *(_diagnosis(grade, f) for f in Finding)),
         proposal=one.of("proposal", the_proposal(), None, NoProposal(Reason.NO_ACTION_FITS, "no")),
         rollout=one.of("rollout", STILL, ROLLING),
-        owner=one.of("owner", "", "Argo CD"),
+        owner=one.of("owner", None, ARGO),
+        looked_at=NOW,
         samples=one.of("samples", samples(symptom="Fail"), (), samples(), samples(serving="Fail"), samples(symptom="NoData")),
         forward=the_patches()[0] if readable and e and e.state == "Reserved" and patch == "there" else None,
         backward=the_patches()[1] if readable and e and e.state == "Undoing" and patch == "there" else None,
@@ -262,7 +264,9 @@ def _status(one: Choices, p: Plan, waits: Level, state: str, grade: str) -> tupl
     if one.of("rejected", False, True):
         notes[f"{REJECT_PREFIX}k"] = f"{one.any(p.digest, OTHER_DIGEST)}|dave"
     age = one.of("expired", MINUTE, 14 * MINUTE, 15 * MINUTE, HOUR)
-    kept = tuple(Approval(user=u, key=f"k{i}", digest=digest, at=NOW - age) for i, u in enumerate(users) if u and digest.islower())
+    kept = tuple(
+        Approval(user=u, key=f"{APPROVE_PREFIX}k{i}", digest=digest, at=NOW - age) for i, u in enumerate(users) if u and digest.islower()
+    )
     by = one.of("human", "operator", "human") if state in ("Applied", "Ended") else "operator"
     dry_run = p.dry_run if one.of("dry run", True, False) or waits != Level.L2 else None
     p = p.model_copy(update={"staged_level": one.of("staged", Level.L4, Level.L3, Level.L2), "dry_run": dry_run})
@@ -332,7 +336,7 @@ def agreeing(c: Case) -> set[str]:
     names = set()
     for key, value in c.s.incident.metadata.annotations.items():
         digest, bar, user = value.partition("|")
-        if key.startswith(APPROVE_PREFIX) and bar and digest == p.digest and (key.removeprefix(APPROVE_PREFIX), user) not in old:
+        if key.startswith(APPROVE_PREFIX) and bar and digest == p.digest and (key, user) not in old:
             names.add(user)
     names -= {"", OPERATOR.username, c.s.incident.spec.requested_by if c.separated else ""}
     return {n for n in names if not n.startswith("system:")}

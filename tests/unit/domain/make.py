@@ -13,9 +13,10 @@ from typing import Any
 
 from nightorders.actions import CATALOGUE
 from nightorders.actions.rollback import RollbackWorkload
-from nightorders.api.meta import EXECUTION_LABEL, FINALIZER, Condition, Level
+from nightorders.api.meta import EXECUTION_LABEL, FINALIZER, Condition, Level, parse_duration
 from nightorders.api.v1alpha1 import ActionType, Category, ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, RemediationPolicy
 from nightorders.api.v1alpha1.incident import (
+    ApprovalNeeds,
     Autonomy,
     ChangeRef,
     DryRun,
@@ -32,6 +33,7 @@ from nightorders.domain.autonomy import Voices
 from nightorders.domain.diagnosis import Diagnosis, Finding
 from nightorders.domain.digest import spec_sha256, template_sha256
 from nightorders.domain.orders import Governing, Orders, governing_rule
+from nightorders.domain.ownership import Owner
 from nightorders.domain.plan import NoProposal, Proposal, execution_id, stage
 from nightorders.domain.reasons import Reason
 from nightorders.domain.situation import Operator, Proof, Situation
@@ -168,8 +170,9 @@ def rule_json(name: str = "rollback", level: str = "L4", **fields: Any) -> Json:
     return {"name": name, "types": ["RollbackWorkload"], "level": level, **fields}
 
 
-def policy(name: str = "web", *rules: Json, labels: Mapping[str, str] | None = None) -> RemediationPolicy:
-    spec = {"selector": {"matchLabels": dict(labels or {})}, "rules": list(rules) or [rule_json()]}
+def policy(name: str = "web", *rules: Json, labels: Mapping[str, str] | None = None, **more: Any) -> RemediationPolicy:
+    """`more`: further fields of the spec, such as freezes=."""
+    spec = {"selector": {"matchLabels": dict(labels or {})}, "rules": list(rules) or [rule_json()], **more}
     return RemediationPolicy.model_validate(
         {
             "apiVersion": "nightorders.dev/v1alpha1",
@@ -276,12 +279,24 @@ def proposal(target: KubeObject | None = None, books: Ledger | None = None, **fi
     return replace(answer, **fields)
 
 
+def needs_of(found: Governing, **fields: Any) -> ApprovalNeeds:
+    """What the rule alone asks for: no ClusterRemediationPolicy, no freeze."""
+    spec = found.rule.approval
+    base: Json = {
+        "count": spec.count,
+        "expires_seconds": int(parse_duration(spec.expires_after).total_seconds()),
+        "separation_of_duties": spec.separated,
+    }
+    return ApprovalNeeds(**{**base, **fields})
+
+
 def plan(
     level: Level = Level.L3, *, of: Incident | None = None, found: Governing | None = None, at: datetime = NOW - MINUTE, **fields: Any
 ) -> Plan:
     """Staged a minute ago at `level`, ordered L4; `fields` replace what it says."""
     dry_run = DryRun(at=at, diff="")
-    made = stage(of or incident(), proposal(), found or governing(), level, Level.L4, dry_run, at)
+    found = found or governing()
+    made = stage(of or incident(), proposal(), found, level, Level.L4, dry_run, at, needs=needs_of(found))
     return made.model_copy(update=fields)
 
 
@@ -306,7 +321,10 @@ def voices(**fields: Any) -> Voices:
         "target": deployment(),
         "namespace_object": KubeObject({"metadata": {"name": NAMESPACE}}, "Namespace", "v1"),
         "ledger": ledger(),
+        "fleet": ledger("fleet"),
         "hypothesis": hypothesis(),
+        "evidence_at": NOW,
+        "workload_pods": 3,
         "caps": (),
         "plan": None,
         "guard_proven": True,
@@ -318,6 +336,8 @@ def voices(**fields: Any) -> Voices:
     return Voices(**{**base, **fields})
 
 
+ARGO = Owner("Argo CD")
+FLUX = Owner("Flux Kustomization apps")
 STILL = gates.Rollout(under_way=False, past_deadline=False, own_change=False, terminal_since=None, progress="3 of 3 updated")
 
 
@@ -342,7 +362,7 @@ def question(**fields: Any) -> gates.Question:
         "ledger": ledger(),
         "fleet": ledger("fleet"),
         "execution": "",
-        "owner": "",
+        "owner": None,
     }
     return gates.Question(**{**base, **fields})
 
@@ -443,6 +463,7 @@ def situation(status: IncidentStatus | None = None, **fields: Any) -> Situation:
         if own.uid == "uid-checkout" and own.at("spec") == deployment().at("spec")
         else NoProposal(Reason.NO_ACTION_FITS, "no"),
         "rollout": STILL,
+        "looked_at": NOW,
         "samples": samples(symptom="Fail", rollout="Fail"),
     }
     return Situation(**{**base, **fields})

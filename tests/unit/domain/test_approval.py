@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 
-from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX
-from nightorders.api.v1alpha1.incident import Approval, Plan
-from nightorders.api.v1alpha1.policy import ApprovalSpec
+from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX, parse_duration
+from nightorders.api.v1alpha1.incident import Approval, ApprovalNeeds, Plan
 from nightorders.domain.approval import Answer, Approved, Rejected, Waiting, claim, judge, seen
 from tests.unit.domain.make import MINUTE, NOW, OPERATOR, SECOND, plan
 
@@ -30,9 +30,12 @@ def ask(
     requester: str | None = None,
     before: tuple[Approval, ...] = (),
     now: datetime = NOW,
+    **more: Any,
 ) -> Answer:
-    spec = ApprovalSpec(count=count, expires_after=expires, separation_of_duties=separated)
-    return judge(notes, p, seen(notes, p, before, now), spec, requester, OPERATOR.username, now)
+    seconds = int(parse_duration(expires).total_seconds())
+    both = count > 1 if separated is None else separated
+    needs = ApprovalNeeds(count=count, expires_seconds=seconds, separation_of_duties=both, **more)
+    return judge(notes, p, seen(notes, p, before, now), needs, requester, OPERATOR.username, now)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +101,7 @@ def test_an_approval_of_an_old_plan_does_not_count_for_the_next() -> None:
     later = PLAN.model_copy(update={"digest": OTHER})
     earlier = seen(yes("alice"), PLAN, (), NOW)
     assert seen(yes("alice"), later, earlier, NOW) == ()
-    spec = ApprovalSpec()
-    assert judge(yes("alice"), later, earlier, spec, None, OPERATOR.username, NOW) == Waiting(1, 1, ())
+    assert judge(yes("alice"), later, earlier, ApprovalNeeds(), None, OPERATOR.username, NOW) == Waiting(1, 1, ())
 
 
 @pytest.mark.parametrize(

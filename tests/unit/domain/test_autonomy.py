@@ -99,7 +99,8 @@ def test_each_speaker_lowers_and_says_why(fields: dict[str, Any], level: Level, 
 def test_nobody_speaking_against_it_leaves_what_the_rule_says() -> None:
     answer = effective(voices(), NOW)
     assert answer.level == L4
-    assert [(s.who, s.level) for s in answer.decided_by] == [("RemediationPolicy/web rule rollback", L4)]
+    assert [(s.who, s.level) for s in answer.decided_by] == [("RemediationPolicy/web rule rollback", L4), ("trust", L4), ("risk", L4)]
+    assert [(s.who, s.value) for s in answer.decided_by[1:]] == [("trust", "trust 100"), ("risk", "risk 0")]
 
 
 @pytest.mark.parametrize("first", LOWERING, ids=[c[0] for c in LOWERING])
@@ -250,7 +251,7 @@ def test_a_second_label_change_does_not_wash_the_first_away() -> None:
         spec = books.remember_labels(spec, deployment(labels=labels), at)
     v = voices(orders=BY_TIER, target=deployment(labels={"tier": "web", "note": "y"}), ledger=ledger(workloads=spec.workloads))
     assert effective(v, NOW).level == L3
-    assert effective(v, NOW + HOUR).level == L4
+    assert effective(replace(v, evidence_at=NOW + HOUR), NOW + HOUR).level == L4
 
 
 def test_a_label_that_no_rule_asks_for_changes_nothing() -> None:

@@ -14,6 +14,8 @@ from nightorders.domain import gates
 from nightorders.domain.reasons import Reason
 from nightorders.domain.verdict import Verdict, refused
 from tests.unit.domain.make import (
+    ARGO,
+    FLUX,
     HOUR,
     MINUTE,
     NAMESPACE,
@@ -50,13 +52,15 @@ def limited(**limits: Any) -> Any:
 
 def test_the_chain_reads_as_the_design_says() -> None:
     assert [g.name for g in gates.CHAIN] == [
-        "policy", "stop", "protected", "action", "confidence", "category", "target", "owner", "rollout", "blast-radius", "cooldown",
-        "rate", "budget", "preflight",
+        "policy", "enforcement", "stop", "protected", "action", "confidence", "category", "target", "owner", "rollout", "freeze",
+        "blast-radius", "cooldown", "rate", "breaker", "budget", "preflight",
     ]  # fmt: skip
 
 
 def test_advice_needs_all_gates_but_those_that_bound_the_operators_own_hand() -> None:
-    assert {g.name for g in gates.CHAIN if not g.advice} == {"stop", "rollout", "blast-radius", "cooldown", "rate", "budget"}
+    assert {g.name for g in gates.CHAIN if not g.advice} == {
+        "stop", "rollout", "freeze", "blast-radius", "cooldown", "rate", "breaker", "budget",
+    }  # fmt: skip
 
 
 def test_everything_open_passes() -> None:
@@ -169,7 +173,7 @@ def test_a_target_that_is_being_deleted_refuses() -> None:
 
 
 def test_somebody_elses_object_is_left_alone() -> None:
-    verdict = gate("owner", owner="Flux Kustomization apps")
+    verdict = gate("owner", owner=FLUX)
     assert verdict.reason is Reason.OWNED_ELSEWHERE
     assert "Flux Kustomization apps" in verdict.message
 
@@ -261,8 +265,8 @@ def test_cooldown_counts_from_the_last_reservation_on_this_workload(entries: lis
     assert due is None or "cooldown 10m" in verdict.message
 
 
-def starts(*minutes: float) -> tuple[Any, ...]:
-    return tuple(outcome(f"no-{i}", at=NOW - timedelta(minutes=m)) for i, m in enumerate(minutes))
+def starts(*minutes: float, **fields: Any) -> tuple[Any, ...]:
+    return tuple(outcome(f"no-{i}", at=NOW - timedelta(minutes=m), **fields) for i, m in enumerate(minutes))
 
 
 @pytest.mark.parametrize(
@@ -292,11 +296,11 @@ def fleet_of(concurrent: int = 5, per_hour: int = 20) -> Any:
         ({"orders": fleet_of(0)}, False),
         ({"orders": fleet_of(per_hour=0)}, False),
         ({"orders": fleet_of(1), "fleet": ledger("fleet", reservations=(reservation(),))}, False),
-        ({"orders": fleet_of(2), "fleet": ledger("fleet", reservations=(reservation(),))}, True),
+        ({"orders": fleet_of(2), "fleet": ledger("fleet", reservations=(reservation(namespace="billing"),))}, True),
         ({"orders": fleet_of(1), "fleet": ledger("fleet", reservations=(reservation("no-me"),)), "execution": "no-me"}, True),
         ({"fleet": ledger("fleet", reservations=tuple(reservation(f"no-{i}") for i in range(5)))}, False),
-        ({"orders": fleet_of(per_hour=2), "fleet": ledger("fleet", outcomes=starts(1, 60))}, True),
-        ({"orders": fleet_of(per_hour=2), "fleet": ledger("fleet", outcomes=starts(1, 59))}, False),
+        ({"orders": fleet_of(per_hour=2), "fleet": ledger("fleet", outcomes=starts(1, 60, namespace="billing"))}, True),
+        ({"orders": fleet_of(per_hour=2), "fleet": ledger("fleet", outcomes=starts(1, 59, namespace="billing"))}, False),
         ({"ledger": ledger(reservations=(reservation(workload=CHECKOUT),))}, False),
         ({"ledger": ledger(reservations=(reservation("no-me", workload=CHECKOUT),)), "execution": "no-me"}, True),
         ({"ledger": ledger(reservations=(reservation(workload="Deployment/cart"),))}, True),
@@ -334,7 +338,7 @@ CLOSED: dict[str, dict[str, Any]] = {
     "confidence": {"hypothesis": hypothesis("D")},
     "category": {"hypothesis": hypothesis(category=Category.UNKNOWN)},
     "target": {"target": after_target()},
-    "owner": {"owner": "Argo CD"},
+    "owner": {"owner": ARGO},
     "rollout": {"rollout": ROLLING},
     "blast-radius": {"risk": gates.Risk(11, 11, question().risk.preflight)},
     "cooldown": {"ledger": ledger(outcomes=(outcome(workload=CHECKOUT),))},
@@ -364,7 +368,7 @@ def test_advice_is_refused_by_its_own_gates_only_and_shows_the_others(name: str)
 
 
 def test_all_gates_are_asked_and_the_first_refusal_decides() -> None:
-    q = question(stop=gates.Stop(where=NAMESPACE), rollout=ROLLING, owner="Argo CD")
+    q = question(stop=gates.Stop(where=NAMESPACE), rollout=ROLLING, owner=ARGO)
     results, verdict = gates.judge(q, NOW)
     assert [r.gate for r in results] == [g.name for g in gates.CHAIN]
     assert [r.gate for r in results if not r.allowed] == ["stop", "owner", "rollout"]

@@ -30,4 +30,5 @@ def test_a_failed_action_on_this_workload_needs_a_human_for_a_day(result: str, w
     books = ledger(outcomes=(outcome(workload=workload, at=NOW - age, result=result),))
     said = effective(voices(ledger=books), NOW)
     assert said.level == level
-    assert any(s.who == "past record" for s in said.decided_by) is (level == Level.L3)
+    assert said.trust is not None
+    assert any(c.name == "record" for c in said.trust.components) is (level == Level.L3)

@@ -11,7 +11,7 @@ import pytest
 
 from nightorders.api.meta import Level
 from nightorders.api.v1alpha1 import IncidentStatus
-from nightorders.api.v1alpha1.incident import CheckSpec, Incident, Plan
+from nightorders.api.v1alpha1.incident import CheckSpec, Incident, Pause, Plan
 from nightorders.domain.digest import sha256
 from nightorders.domain.plan import content_sha256, execution_id, plan_digest, rule_verify, stage, verify_spec
 from nightorders.domain.snapshot import KubeObject
@@ -22,6 +22,7 @@ from tests.unit.domain.make import (
     deployment,
     governing,
     incident,
+    needs_of,
     orders,
     policy,
     proposal,
@@ -42,9 +43,18 @@ def with_plan(p: Plan) -> Incident:
 
 
 def staged(
-    p: Any = P, *, of: Incident | None = None, level: Level = Level.L3, ordered: Level = Level.L3, found: Any = None, at: Any = NOW
+    p: Any = P,
+    *,
+    of: Incident | None = None,
+    level: Level = Level.L3,
+    ordered: Level = Level.L3,
+    found: Any = None,
+    at: Any = NOW,
+    pause: Pause | None = None,
+    **needs: Any,
 ) -> Plan:
-    return stage(of or incident(), p, found or governing(), level, ordered, None, at)
+    found = found or governing()
+    return stage(of or incident(), p, found, level, ordered, None, at, needs=needs_of(found, **needs), pause=pause)
 
 
 # ---------------------------------------------------------------- digest

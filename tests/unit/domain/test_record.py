@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from nightorders.api.v1alpha1 import IncidentStatus, Phase
-from nightorders.api.v1alpha1.incident import TimelineEntry
+from nightorders.domain.journal import LIMIT, breaks
 from nightorders.domain.reasons import Reason
-from nightorders.domain.record import STORY_LIMIT, Record, phase_of, running
+from nightorders.domain.record import Record, phase_of, running
 from tests.unit.domain.make import MINUTE, NOW, condition, execution, incident, plan
 
 
@@ -80,12 +80,15 @@ def test_the_same_line_twice_in_a_row_is_one_line() -> None:
     assert [(t.what, t.actor) for t in made.timeline] == [("a", "operator"), ("b", "operator"), ("a", "operator"), ("a", "alice")]
 
 
-def test_a_long_story_keeps_its_beginning_and_its_end() -> None:
-    lines = tuple(TimelineEntry(at=NOW, actor="operator", what=str(i)) for i in range(STORY_LIMIT))
-    made = Record(incident(IncidentStatus(timeline=lines)), NOW).story("new").done().timeline
-    assert len(made) == STORY_LIMIT
-    assert [t.what for t in made[:9]] == ["0", "1", "2", "3", "4", "5", "6", "7", "9"]
-    assert made[-1].what == "new"
+def test_a_long_story_rolls_up_its_observations_and_keeps_its_end() -> None:
+    status = IncidentStatus()
+    for n in range(LIMIT + 50):
+        status = Record(incident(status), NOW).story(f"line {n}").done()
+    made = status.timeline
+    assert len(made) <= LIMIT
+    assert (made[0].kind, made[0].what) == ("RollUp", f"{made[0].count} earlier observations")
+    assert (made[-1].seq, made[-1].what) == (LIMIT + 50, f"line {LIMIT + 49}")
+    assert breaks(made, incident().metadata.uid) == []
 
 
 def test_an_execution_is_replaced_by_its_id() -> None:

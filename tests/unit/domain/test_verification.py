@@ -242,9 +242,10 @@ def test_a_workload_without_any_status_is_not_complete() -> None:
 
 
 def test_complete_at_another_revision_is_not_what_was_intended() -> None:
-    after = spec_sha256(after_target().at("spec"))
-    assert v.rollout_check(complete(), after, NOW).verdict == "Fail"
-    assert v.rollout_check(after_target(base=complete()), after, NOW).verdict == "Pass"
+    p = plan()
+    assert p.target.after_sha256 == spec_sha256(after_target().at("spec"))
+    assert v.rollout_check(complete(), p, NOW).verdict == "Fail"
+    assert v.rollout_check(after_target(base=complete()), p, NOW).verdict == "Pass"
 
 
 @pytest.mark.parametrize(
