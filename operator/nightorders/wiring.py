@@ -22,7 +22,18 @@ from .adapters.clock import SystemClock
 from .adapters.crds import compare_crds
 from .adapters.guard import AdmissionGuard
 from .adapters.health import HealthServer
-from .adapters.kube import EventAnnouncer, IncidentStore, KubeClient, LedgerStore, PolicyStore, Reader, Resources, Target, Watcher
+from .adapters.kube import (
+    EventAnnouncer,
+    IncidentStore,
+    KubeClient,
+    LaterAnnouncer,
+    LedgerStore,
+    PolicyStore,
+    Reader,
+    Resources,
+    Target,
+    Watcher,
+)
 from .adapters.lease import LeaderLease
 from .adapters.prometheus import PrometheusMetrics, PrometheusSettings
 from .api.v1alpha1.incident import Incident, IncidentStatus
@@ -146,12 +157,25 @@ class Run:
                 ca_file=Path(settings.prometheus_ca_file) if settings.prometheus_ca_file else None,
             )
         )
-        announcer = EventAnnouncer(c.client, c.clock, instance=settings.identity, on_lost=lambda _: metrics.EVENTS_LOST.inc())
+
+        def lost(_: str) -> None:
+            metrics.EVENTS_LOST.inc()
+
+        announcer = LaterAnnouncer(EventAnnouncer(c.client, c.clock, instance=settings.identity, on_lost=lost), on_lost=lost)
+        self._announcer = announcer
         ports = Ports(c.clock, c.reader, self._incidents, policies, ledgers, prometheus, guard)
         self._subjects = Subjects()
         gatherer = Gatherer(ports, operator, neighbours=self._subjects.others)
         executor = Executor(
-            c.clock, self._incidents, ledgers, Target(c.client, c.resources), announcer, operator, redact, self._policies_of_changed
+            c.clock,
+            self._incidents,
+            ledgers,
+            Target(c.client, c.resources),
+            announcer,
+            operator,
+            redact,
+            self._policies_of_changed,
+            self._term,
         )
         reconciler = Reconciler(c.clock, self._incidents, gatherer, executor)
         self.incident_queue: WorkQueue[Key] = WorkQueue(
@@ -179,11 +203,16 @@ class Run:
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._leading = not settings.leader_election
+        self._lease: LeaderLease | None = None
         self.waiting_for = "starting"
 
     def _policies_of_changed(self, namespace: str) -> None:
         """An outcome is in that namespace's Ledger: breakers and earned levels may stand differently."""
         self.order_queue.add(namespace)
+
+    def _term(self) -> str:
+        """Stamped on every effect; admission refuses the one of a leader who has been replaced (threats 17)."""
+        return self._lease.term if self._lease is not None and self.settings.leader_election else ""
 
     async def _compare_schemas(self) -> Proof:
         report = await compare_crds(self._client)
@@ -244,7 +273,7 @@ class Run:
             lost.append(why)
             self._stop.set()
 
-        lease = LeaderLease(
+        lease = self._lease = LeaderLease(
             self._client,
             namespace=s.namespace,
             lease=s.lease_seconds,
@@ -308,6 +337,7 @@ class Run:
             every(self.settings.recheck, self._relist),
             every(self.settings.guard_every, self._janitor.prove),
             every(timedelta(seconds=5), self._gauges),
+            self._announcer.run(),
         ]
         if self.settings.leader_election:
             jobs.append(lease.keep())
@@ -318,6 +348,8 @@ class Run:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, stop, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._announcer.flush(), 2)
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error

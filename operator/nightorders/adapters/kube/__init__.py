@@ -1,7 +1,7 @@
 """The API server: reads, watches, our own kinds, the one port that changes other people's objects, Events."""
 
 from .client import KubeClient
-from .events import EventAnnouncer
+from .events import EventAnnouncer, LaterAnnouncer
 from .reader import Reader
 from .resources import Resources
 from .stores import IncidentStore, LedgerStore, PolicyStore
@@ -12,6 +12,7 @@ __all__ = [
     "EventAnnouncer",
     "IncidentStore",
     "KubeClient",
+    "LaterAnnouncer",
     "LedgerStore",
     "PolicyStore",
     "Reader",

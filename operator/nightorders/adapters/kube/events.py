@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
@@ -74,6 +75,38 @@ class EventAnnouncer:
             "lastTimestamp": now,
             "count": 1,
         }
+
+
+class LaterAnnouncer:
+    """Implements `Announcer`: puts Events into a queue, so that no pass waits for one. Their order is kept.
+
+    `run` writes them, for ever; `flush` writes what is left when it is over. More than `limit` waiting ones are lost, and counted.
+    """
+
+    def __init__(self, inner: EventAnnouncer, *, on_lost: Callable[[str], None] = lambda _: None, limit: int = 1024) -> None:
+        self._inner = inner
+        self._on_lost = on_lost
+        self._waiting: asyncio.Queue[tuple[Incident, str, str, bool]] = asyncio.Queue(limit)
+
+    async def announce(self, incident: Incident, reason: str, message: str, *, warning: bool) -> None:
+        try:
+            self._waiting.put_nowait((incident, reason, message, warning))
+        except asyncio.QueueFull:
+            self._on_lost("too many Events are waiting to be written")
+
+    async def run(self) -> None:
+        """Writes one after the other."""
+        while True:
+            await self._write(await self._waiting.get())
+
+    async def flush(self) -> None:
+        """Writes what is waiting now."""
+        while not self._waiting.empty():
+            await self._write(self._waiting.get_nowait())
+
+    async def _write(self, item: tuple[Incident, str, str, bool]) -> None:
+        incident, reason, message, warning = item
+        await self._inner.announce(incident, reason, message, warning=warning)
 
 
 def _seconds(at: datetime) -> str:
