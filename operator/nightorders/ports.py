@@ -176,8 +176,11 @@ class Sample:
 class Metrics(Protocol):
     """Prometheus."""
 
-    async def query(self, promql: str, at: datetime) -> Sample:
-        """One number; never raises: unreachable, empty, NaN or many series are no data, and the message says which."""
+    async def query(self, promql: str, at: datetime, *, namespace: str) -> Sample:
+        """One number, of series of that namespace only: a query that asks for others is not sent.
+
+        Never raises: refused, unreachable, empty, NaN or many series are no data, and the message says which.
+        """
         ...
 
 

@@ -772,13 +772,14 @@ async def test_the_lease_can_be_made_with_the_shipped_role(cluster: Cluster, cli
 @pytest.mark.prometheus
 async def test_a_real_prometheus_gives_one_number_or_says_why() -> None:
     with ScriptedMetrics() as scripted, Prometheus([scripted.address]) as prometheus:
-        scripted.set("errors_total", {"pod": "a"}, 3)
-        scripted.set("errors_total", {"pod": "b"}, 4)
-        prometheus.wait_for("sum(errors_total) == 7")
+        scripted.set("errors_total", {"pod": "a", "namespace": "shop"}, 3)
+        scripted.set("errors_total", {"pod": "b", "namespace": "shop"}, 4)
+        scripted.set("errors_total", {"pod": "c", "namespace": "others"}, 100)
+        prometheus.wait_for("sum(errors_total) == 107")
         metrics = PrometheusMetrics(PrometheusSettings(url=prometheus.url, seconds=5, connect_seconds=1))
 
         async def ask(promql: str) -> Sample:
-            return await metrics.query(promql, SystemClock().now())
+            return await metrics.query(promql, SystemClock().now(), namespace="shop")
 
         assert await ask("sum(errors_total)") == Sample(7.0)
         assert await ask('errors_total{pod="a"}') == Sample(3.0)
@@ -791,13 +792,14 @@ async def test_a_real_prometheus_gives_one_number_or_says_why() -> None:
             ("nothing_of_the_kind", "no data"),
             ('"text"', "gives a string"),
             ("errors_total[5m]", "gives a matrix"),
-            ("sum(", "refuses the query: bad_data"),
-            ("topk('x', up)", "refuses the query: bad_data"),
+            ("sum(", "not sent: no PromQL"),
+            ("topk('x', up)", "no"),
+            ('errors_total{namespace="others"}', "other than this namespace"),
         ):
             sample = await ask(promql)
             assert sample.value is None, promql
             assert says in sample.message, sample
-        long_ago = await metrics.query("sum(errors_total)", SystemClock().now() - timedelta(days=1))
+        long_ago = await metrics.query("sum(errors_total)", SystemClock().now() - timedelta(days=1), namespace="shop")
         assert "no data" in long_ago.message
         prometheus.interrupt()
         assert "cannot be reached" in (await ask("sum(errors_total)")).message

@@ -433,7 +433,7 @@ class Metrics:
 
     value: float | None = 0.0
 
-    async def query(self, promql: str, at: datetime) -> Sample:
+    async def query(self, promql: str, at: datetime, *, namespace: str) -> Sample:
         return Sample(self.value, "" if self.value is not None else "Prometheus answered, series absent")
 
 

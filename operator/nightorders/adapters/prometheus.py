@@ -21,6 +21,7 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from ..api.meta import line
+from ..domain.promql import RefusedError, pinned
 from ..ports import Sample
 
 _CHUNK = 65536
@@ -88,15 +89,19 @@ class PrometheusMetrics:
         self._settings = settings
         self._slots = settings.concurrent
 
-    async def query(self, promql: str, at: datetime) -> Sample:
-        """One number, as of `at`. Never raises, and answers within the settings' `seconds`."""
+    async def query(self, promql: str, at: datetime, *, namespace: str) -> Sample:
+        """One number, as of `at`, of that namespace. Never raises, and answers within the settings' `seconds`."""
         settings = self._settings
+        try:
+            query = pinned(promql, namespace)
+        except RefusedError as refused:
+            return Sample(None, line(f"the query is not sent: {refused}", 512))
         if self._slots <= 0:  # threads that hang on a dead server are not joined by more
             return Sample(None, f"{settings.concurrent} queries are under way already, and Prometheus does not answer them")
         self._slots -= 1
         try:
             async with asyncio.timeout(settings.seconds):
-                return Sample(await self._in_thread(lambda: _ask(settings, promql, at)))
+                return Sample(await self._in_thread(lambda: _ask(settings, query, at)))
         except TimeoutError:
             return Sample(None, f"Prometheus did not answer within {settings.seconds:g} s")
         except _NoDataError as error:

@@ -188,7 +188,7 @@ class Gatherer:
         rule = governing_rule(s.orders, own_labels(target.labels), s.proposal.action)
         if isinstance(rule, Governing) and (ask := rule.rule.error_budget) is not None:
             query = fill(ask.promql, variables_of(target, s.incident.metadata.namespace))
-            answer = await self._ports.metrics.query(query, self._ports.clock.now())
+            answer = await self._ports.metrics.query(query, self._ports.clock.now(), namespace=s.incident.metadata.namespace)
             s = replace(s, error_budget=BudgetAnswer(answer.value, float(ask.min), answer.message))
         if fleet_limit(s.orders).max_percent_of_workloads < 100:
             counts = await asyncio.gather(*(self._ports.reader.count("apps/v1", k) for k in WORKLOADS))
@@ -234,9 +234,9 @@ class Gatherer:
 
     async def measure(self, incident: Incident, plan: Plan, target: KubeObject, snapshot: Snapshot) -> tuple[Measurement, ...]:
         """One round of all checks: the built-in ones from the snapshot, the policy's beside them."""
-        at = self._ports.clock.now()
+        at, namespace = self._ports.clock.now(), incident.metadata.namespace
         queries = [c for c in plan.verify.checks if c.promql]
-        answers = await asyncio.gather(*(self._ports.metrics.query(c.promql or "", at) for c in queries))
+        answers = await asyncio.gather(*(self._ports.metrics.query(c.promql or "", at, namespace=namespace) for c in queries))
         metrics = [verification.metric_check(c, a.value, a.message, at) for c, a in zip(queries, answers, strict=True)]
         conditions = [verification.condition_check(c, target, at) for c in plan.verify.checks if c.condition]
         return (*built_in(incident, plan, target, snapshot, at), *conditions, *metrics)

@@ -28,6 +28,7 @@ from ..domain import breaker, freezes, standing
 from ..domain import ledger as books
 from ..domain.autonomy import own_labels
 from ..domain.orders import Orders, Ungoverned, governing_rule
+from ..domain.promql import policy_problems
 from ..domain.reasons import Reason
 from ..domain.snapshot import KubeObject, Listing
 from ..ports import Clock, ClusterReader, Ledgers, Policies, Unreadable
@@ -149,6 +150,10 @@ def breaker_states(policy: RemediationPolicy, ledger: Ledger | None, now: dateti
             found.append(BreakerStatus(action=action, workload_class=workload_class, state=b.state, failures=b.failures, until=b.until))
     return tuple(found[:32])
 
+    if unheard := channel_problems(policy, notifier):
+        return False, Reason.CHANNEL_UNKNOWN, f"nobody is called there: spec.escalate.to: {'; '.join(unheard[:4])}"
+    if refused := policy_problems(policy.spec, policy.metadata.namespace):
+        return False, Reason.QUERY_REFUSED, f"no data, and so no success, until this is corrected: {'; '.join(refused[:4])}"
 
 def shadow_status(policy: RemediationPolicy, ledger: Ledger | None) -> ShadowStatus | None:
     """How its decisions compare with what really happened; None for a policy that was never in Shadow."""

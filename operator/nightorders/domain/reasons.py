@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NO_POLICY = "NoPolicy"
     AMBIGUOUS = "Ambiguous"
     POLICY_UNREADABLE = "PolicyUnreadable"
+    QUERY_REFUSED = "QueryRefused"  # a policy's PromQL cannot be read, or asks for other namespaces
     STOPPED = "Stopped"
     SUSPENDED = "Suspended"
     PROTECTED = "Protected"

@@ -56,7 +56,7 @@ def metrics(api: FakeApi, **settings: Any) -> PrometheusMetrics:
 async def test_one_number(answer: Callable[[], web.Response], value: float) -> None:
     async with serve() as api:
         api.default = always(answer)
-        assert await metrics(api).query('sum(up{namespace="shop"})', AT) == Sample(value)
+        assert await metrics(api).query('sum(up{namespace="shop"})', AT, namespace="shop") == Sample(value)
         (asked,) = api.asked
         assert asked.path == "/api/v1/query"
         assert asked.query == {"query": 'sum(up{namespace="shop"})', "time": f"{AT.timestamp():.3f}", "timeout": "2s"}
@@ -97,7 +97,7 @@ async def test_one_number(answer: Callable[[], web.Response], value: float) -> N
 async def test_no_number_says_why(answer: Callable[[], web.Response], says: str) -> None:
     async with serve() as api:
         api.default = always(answer)
-        sample = await metrics(api).query("up", AT)
+        sample = await metrics(api).query("up", AT, namespace="shop")
         assert sample.value is None
         assert says in sample.message
         assert len(sample.message) <= 512
@@ -106,12 +106,12 @@ async def test_no_number_says_why(answer: Callable[[], web.Response], says: str)
 
 
 async def test_unreachable() -> None:
-    sample = await PrometheusMetrics(PrometheusSettings(url="http://127.0.0.1:1")).query("up", AT)
+    sample = await PrometheusMetrics(PrometheusSettings(url="http://127.0.0.1:1")).query("up", AT, namespace="shop")
     assert sample.value is None
     assert "cannot be reached" in sample.message
     assert "refused" in sample.message
     for url in ("nonsense", "http://", "http://user:hunter2@127.0.0.1:1", "ftp://x", ""):
-        sample = await PrometheusMetrics(PrometheusSettings(url=url)).query("up", AT)
+        sample = await PrometheusMetrics(PrometheusSettings(url=url)).query("up", AT, namespace="shop")
         assert sample.value is None
         assert sample.message
         assert "hunter2" not in sample.message
@@ -144,7 +144,7 @@ async def test_slow_answers_end_in_time_and_block_nothing(handler: Any, says: st
     async with serve() as api:
         api.default = handler
         longest, began = 0.0, time.monotonic()
-        asking = asyncio.create_task(metrics(api, seconds=1.0).query("up", AT))
+        asking = asyncio.create_task(metrics(api, seconds=1.0).query("up", AT, namespace="shop"))
         while not asking.done():
             tick = time.monotonic()
             await asyncio.sleep(0.005)
@@ -159,7 +159,7 @@ async def test_slow_answers_end_in_time_and_block_nothing(handler: Any, says: st
 async def test_huge_answers_are_cut() -> None:
     async with serve() as api:
         api.default = endless
-        sample = await metrics(api, max_bytes=200_000).query("up", AT)
+        sample = await metrics(api, max_bytes=200_000).query("up", AT, namespace="shop")
         assert sample.message == "the answer is longer than 200000 bytes"
 
 
@@ -167,12 +167,12 @@ async def test_a_compressed_bomb_is_cut_by_what_it_unpacks_to() -> None:
     bomb = gzip.compress(b" " * 50_000_000)
     async with serve() as api:
         api.default = always(lambda: web.Response(body=bomb, headers={"Content-Encoding": "gzip"}))
-        assert "longer than" in (await metrics(api, max_bytes=200_000).query("up", AT)).message
+        assert "longer than" in (await metrics(api, max_bytes=200_000).query("up", AT, namespace="shop")).message
 
 
 async def answered(asking: PrometheusMetrics) -> None:
     for _ in range(200):
-        if (await asking.query("up", AT)).value == 1.0:
+        if (await asking.query("up", AT, namespace="shop")).value == 1.0:
             return
         await asyncio.sleep(0.05)
     raise AssertionError("no place came back")
@@ -183,7 +183,7 @@ async def test_hanging_queries_do_not_pile_up_threads_and_come_back() -> None:
         api.default = sleepy
         asking = metrics(api, seconds=0.3, concurrent=2)
         before = threading.active_count()
-        samples = await asyncio.gather(*(asking.query("up", AT) for _ in range(10)))
+        samples = await asyncio.gather(*(asking.query("up", AT, namespace="shop") for _ in range(10)))
         assert all(s.value is None for s in samples)
         assert sum("under way already" in s.message for s in samples) == 8
         assert threading.active_count() <= before + 2
@@ -195,7 +195,7 @@ async def test_a_cancelled_query_gives_its_place_back() -> None:
     async with serve() as api:
         api.default = sleepy
         asking = metrics(api, seconds=0.5, concurrent=1)
-        task = asyncio.create_task(asking.query("up", AT))
+        task = asyncio.create_task(asking.query("up", AT, namespace="shop"))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -209,17 +209,17 @@ async def test_the_token_is_read_for_every_query(tmp_path: Path) -> None:
     async with serve() as api:
         api.default = always(success("vector", vector("1")))
         asking = metrics(api, token_file=token)
-        assert "cannot be asked" in (await asking.query("up", AT)).message
+        assert "cannot be asked" in (await asking.query("up", AT, namespace="shop")).message
         for text in ("one\n", "two"):
             token.write_text(text)
-            assert (await asking.query("up", AT)).value == 1.0
+            assert (await asking.query("up", AT, namespace="shop")).value == 1.0
         assert [a.headers["Authorization"] for a in api.asked] == ["Bearer one", "Bearer two"]
 
 
 async def test_an_untrusted_certificate_is_no_data(tmp_path: Path) -> None:
     ca = tmp_path / "ca.crt"
     ca.write_text("not a certificate")
-    sample = await PrometheusMetrics(PrometheusSettings(url="https://127.0.0.1:1", ca_file=ca)).query("up", AT)
+    sample = await PrometheusMetrics(PrometheusSettings(url="https://127.0.0.1:1", ca_file=ca)).query("up", AT, namespace="shop")
     assert sample.value is None
     assert sample.message
 
@@ -228,7 +228,7 @@ async def test_the_interpreter_does_not_wait_for_a_hanging_query() -> None:
     code = (
         "import asyncio, datetime as dt, sys\n"
         "from nightorders.adapters.prometheus import *\n"
-        "asking = PrometheusMetrics(PrometheusSettings(url=sys.argv[1], seconds=1.0)).query('up', dt.datetime.now(dt.UTC))\n"
+        "asking = PrometheusMetrics(PrometheusSettings(url=sys.argv[1], seconds=1.0)).query('up', dt.datetime.now(dt.UTC), namespace='shop')\n"
         "print(asyncio.run(asking).message)\n"
     )
 
