@@ -257,6 +257,13 @@ class Reader:
             return Listing(kind, query, now, because=why)
         return Listing(kind, query, now, tuple(KubeObject(raw, kind, api_version) for raw in items))
 
+    async def count(self, api_version: str, kind: str) -> int | None:
+        try:
+            items = await self.api.request(self.actor, "list", kind, "", "", lambda: list(self.api.all(kind)))
+        except (ForbiddenError, TransientError):
+            return None
+        return None if kind in self.unread else len(items)
+
     async def logs(self, namespace: str, key: LogKey, *, lines: int) -> LogExcerpt:
         return LogExcerpt(key, f"GET logs of {key.pod}", self.api.clock.now())
 

@@ -10,7 +10,8 @@ import pytest
 from nightorders.api.meta import APPROVE_PREFIX, EXECUTION_LABEL, Level
 from nightorders.api.v1alpha1.incident import Approval, DryRun
 from nightorders.controller import executor, gatherer
-from nightorders.domain import approval, autonomy, gates, steps
+from nightorders.domain import approval, autonomy, gates, scores, steps
+from nightorders.domain.steps import before, within
 from tests.component import oracle
 from tests.component.fakes import Call
 from tests.component.world import BAD, GOOD, SHOP, World, stuck
@@ -66,7 +67,7 @@ async def test_a_patch_without_preconditions(monkeypatch: pytest.MonkeyPatch) ->
 
     await sound(scenario)
     monkeypatch.setattr(
-        executor, "conditional", lambda target, patch, execution: {**patch, "metadata": {"labels": {EXECUTION_LABEL: execution}}}
+        executor, "conditional", lambda target, patch, execution, term: {**patch, "metadata": {"labels": {EXECUTION_LABEL: execution}}}
     )
     await judged(scenario, "not what was planned")
 
@@ -95,7 +96,7 @@ async def test_an_undo_over_somebody_elses_change(monkeypatch: pytest.MonkeyPatc
 
     await sound(scenario)
     monkeypatch.setattr(
-        steps,
+        within,
         "_undoing",
         lambda s, e, target, digest, now: steps.Undo(e, target, s.backward) if digest != e.before else steps.Idle("", None),
     )
@@ -127,7 +128,7 @@ async def test_no_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
         return await run(prepare=stop_once_reserved)
 
     await sound(scenario)
-    monkeypatch.setattr(steps, "_last_look", lambda *a: None)
+    monkeypatch.setattr(within, "_last_look", lambda *a: None)
     await judged(scenario, "stopped")
 
 
@@ -247,9 +248,9 @@ async def test_a_slot_that_is_not_given_back(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("layers", [1, 2])
 async def test_after_an_undo_it_acts_again(monkeypatch: pytest.MonkeyPatch, layers: int) -> None:
     """Not what the oracle looks for, but what a count of effects must show. Both layers must be gone: the Incident's and the Ledger's."""
-    monkeypatch.setattr(steps, "_stopped_acting", lambda status: None)
+    monkeypatch.setattr(before, "_stopped_acting", lambda status: None)
     if layers == 2:
-        monkeypatch.setattr(autonomy, "SPEAKERS", tuple(s for s in autonomy.SPEAKERS if s is not autonomy._past))
+        monkeypatch.setattr(scores, "TRUST", tuple(part for part in scores.TRUST if part is not scores.record))
 
     def prepare(w: World) -> None:
         w.at_each_second = lambda: w.controllers.sick.add(GOOD) if w.image() == GOOD else None
