@@ -117,7 +117,8 @@ def one_diagnosis(arena: Arena, running: Operator, namespace: str, name: str) ->
 
 
 def one_floor(arena: Arena, namespace: str, name: str, saved: Json) -> float:
-    """The same for the bare client."""
+    """The same for the bare client, which was idle as long as the operator was."""
+    time.sleep(PAUSE)
     arena.floor.plan(name, "created", [state_reads(namespace, name), [status_write(saved, namespace, name)]])
     begin = arena.open_copy(namespace, name)
     seconds = arena.summarised(arena.copies, namespace, name, begin).at - begin
@@ -137,7 +138,6 @@ def diagnoses_of(arena: Arena, running: Operator, namespace: str, pods: int, sav
         took.append(seconds)
         passes.append(made)
         peaks.append(running.memory("VmHWM"))
-        time.sleep(PAUSE)
         floor.append(one_floor(arena, namespace, f"f-{number}", saved))
     size = f"{pods:,} pods"
     yield milliseconds("summary", f"{size}: commit → summary saved", took)
@@ -166,7 +166,6 @@ def staged(arena: Arena, running: Operator, pods: int, saved: Json, repeats: int
         seconds, made = one_diagnosis(arena, running, scene.namespace, f"o-{number}")
         assert any(r["dry"] for r in made.requests), "a plan is staged"
         took.append(seconds)
-        time.sleep(PAUSE)
         floor.append(one_floor(arena, scene.namespace, f"l3-{number}", saved))
     yield milliseconds("summary", f"{pods} pods, L3: commit → summary and staged plan saved", took)
     yield against("summary", f"{pods} pods, L3: ratio to the floor without a plan", took, floor, None)
@@ -204,9 +203,9 @@ def approvals(arena: Arena, extent: Extent) -> Iterator[Figure]:
     took = times.pop("operator")
     yield milliseconds("approval", "approval committed → Deployment patched", took)
     for name, label, target in (
-        ("one", "floor A: watch, reads side by side, one write", 2.0),
+        ("one", "floor A: watch, reads side by side, one write", None),
         ("durable", "floor B: A and the 4 durable writes before the patch", None),
-        ("full", "floor C: B, the proof of the guard and the second look", None),
+        ("full", "floor C: B, the proof of the guard and the second look", 1.5),
     ):
         yield milliseconds("approval", label, times[name])
         yield against("approval", f"ratio to {label.partition(':')[0]}", took, times[name], target)
@@ -232,7 +231,7 @@ def approved(arena: Arena, running: Operator, namespace: str) -> Approved:
     acting = [p for p in passes if p.begin <= patched]
     sent = next(r for p in acting for r in p.requests if r["method"] == "PATCH" and "/deployments/" in r["path"] and not r["dry"])
     reserving = next(p for p in acting if any("/ledgers" in r["path"] and r["method"] != "GET" for r in p.requests))
-    reserved = [e["requestObject"] for e in arena.audited() if reserves(e, namespace)]
+    reserved = [e["requestObject"] for e in arena.audited() if saves(e, namespace, "Reserved")]
     return Approved(
         patched - begin,
         phases(begin, reserving, sent, patched),
@@ -242,13 +241,11 @@ def approved(arena: Arena, running: Operator, namespace: str) -> Approved:
     )
 
 
-def reserves(entry: Json, namespace: str) -> bool:
-    """Whether that request of the audit log saved an execution's intention."""
+def saves(entry: Json, namespace: str, state: str) -> bool:
+    """Whether that request of the audit log saved an execution in that state."""
     ref, body = entry["objectRef"], entry.get("requestObject") or {}
     executions = (body.get("status") or {}).get("executions") or []
-    return (
-        ref.get("namespace") == namespace and ref.get("subresource") == "status" and any(e.get("state") == "Reserved" for e in executions)
-    )
+    return ref.get("namespace") == namespace and ref.get("subresource") == "status" and any(e.get("state") == state for e in executions)
 
 
 def phases(begin: float, reserving: Pass, sent: Json, patched: float) -> Json:
@@ -262,6 +259,44 @@ def phases(begin: float, reserving: Pass, sent: Json, patched: float) -> Json:
         "Event, second look, decision": sent["begin"] - last,
         "the patch itself": patched - sent["begin"],
     }
+
+
+# ---------------------------------------------------------------- failed verification → undone
+
+NEVER_PASSES = {"for": "4s", "every": "1s", "checks": [{"name": "never", "condition": "Impossible"}], "onNoData": "Undo"}
+
+
+def undone(arena: Arena, extent: Extent) -> Iterator[Figure]:
+    """From the begin of the pass that takes the last, failing samples to the Deployment being as it was, against the same requests."""
+    with operator(arena, detect=False) as running:
+        bench = Bench(arena, arena.broken("undo-floor", 10))
+        took, floor = [], []
+        for number in range(extent.repeats):
+            seconds, status = undone_once(arena, running, f"undo-{number}")
+            took.append(seconds)
+            floor.append(bench.run(f"undo-{number}", bench.undoing(status, f"undo-{number}")))
+    yield milliseconds("undo", "failing samples begin → Deployment as it was before", took)
+    yield milliseconds("undo", "floor: the samples' reads side by side, the verdict saved, the exact reads, the patch", floor)
+    yield against("undo", "ratio", took, floor, 1.5)
+
+
+def undone_once(arena: Arena, running: Operator, namespace: str) -> tuple[float, Json]:
+    """Seconds, and the Incident as it was saved with the verdict."""
+    arena.broken(namespace, 10, policy("L3", verify=NEVER_PASSES))
+    arena.open_incident(namespace, "one")
+    waiting = arena.condition(namespace, "one", "Approved", {"Waiting"})
+    note = {"metadata": {"annotations": {f"{APPROVE_PREFIX}one": f"{waiting.object['status']['plan']['digest']}|{APPROVER}"}}}
+    path = f"{OURS}/namespaces/{namespace}/incidents/one"
+    begin = arena.committed(arena.incidents, arena.approver, "PATCH", path, note, APPROVE_PREFIX, namespace)
+    applied = arena.patched(namespace, begin)
+    back = arena.patched(namespace, applied, BAD)
+    arena.condition(namespace, "one", "Closed", {"Undone"})
+    time.sleep(SETTLE)
+    concluding = [
+        p for p in running.passes(f"{namespace}/one") if applied < p.begin < back and any(r["method"] == "PUT" for r in p.requests)
+    ]
+    saved = [e["requestObject"] for e in arena.audited() if saves(e, namespace, "Undoing")]
+    return back - concluding[-1].begin, saved[0]
 
 
 class Bench:
@@ -292,6 +327,13 @@ class Bench:
             "durable": [reads["durable"], *self._durable(one, f"durable-{number}"), patch],
             "full": [reads["full"] + guard, *self._durable(one, f"full-{number}"), exact, patch],
         }
+
+    def undoing(self, saved: Json, copy: str) -> list[list[Request]]:
+        """The rounds of an undo: samples, verdict, exact reads, patch."""
+        reads = [*state_reads(self.namespace, copy), read(f"{APPS}/namespaces/{self.namespace}/replicasets/{self._good}")]
+        patch = [["PATCH", f"{APPS}/namespaces/{self.namespace}/deployments/checkout?fieldValidation=Strict", image(GOOD), MERGE]]
+        exact = [r for r in reads if "resourceVersion=0" not in r[1]]
+        return [reads, [status_write(saved, self.namespace, copy)], exact, patch]
 
     def _attack(self, one: Approved, user: str) -> Request:
         metadata = one.incident["metadata"]

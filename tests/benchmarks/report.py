@@ -21,6 +21,7 @@ TITLES = {
     "summary": "Commit of an Incident → summary saved",
     "diagnosis": "What a diagnosis costs",
     "approval": "Approval → target patched",
+    "undo": "Failed verification → undone",
     "writes": "Writes per Incident, from its creation to its end",
     "idle": "Doing nothing",
 }
