@@ -80,7 +80,7 @@ def voices(
             {e.source for e in (looked.evidence if looked else s.incident.status.evidence) if top and e.id in top.supported_by}
         ),
         pods_at_risk=proposal.pods_at_risk if proposal else plan.pods_at_risk if plan else 0,
-        workload_pods=proposal.workload_pods if proposal else 0,
+        workload_pods=proposal.workload_pods if proposal else wanted_pods(target),
         undo=proposal.undo if proposal else plan.undo if plan else "Exact",
         scaled_by=proposal.scaled_by if proposal else plan.target.scaled_by if plan else "",
         owner=s.owner,
@@ -96,6 +96,12 @@ def voices(
         schemas_message=s.schemas.message,
         unknown=s.unknown,
     )
+
+
+def wanted_pods(target: KubeObject) -> int:
+    """How many pods the workload asks for."""
+    replicas = target.at("spec", "replicas", default=1)
+    return replicas if isinstance(replicas, int) else 1
 
 
 def question(s: Situation, target: KubeObject, top: Hypothesis | None, p: Proposal, level: Level, execution: str) -> gates.Question:
@@ -137,7 +143,7 @@ def approval_needs(s: Situation, found: Governing | Ungoverned, action: ActionTy
     return ApprovalNeeds(
         count=max([spec.count, *(b.min_count for b in bounds)]),
         expires_seconds=int(parse_duration(spec.expires_after).total_seconds()),
-        separation_of_duties=spec.separated or any(b.separation_of_duties == "Required" for b in bounds),
+        separation_of_duties=autonomy.separated(found.rule, s.orders, s.incident.metadata.namespace),
         service_accounts="Allow" if may and spec.service_accounts == "Allow" else "Deny",
         frozen_by="Cluster" if cluster else "Namespace" if own else "None",
     )
