@@ -14,6 +14,7 @@ from ..api.meta import MAX_LEVEL_ANNOTATION, Level, line
 from ..api.v1alpha1.common import ActionType
 from ..api.v1alpha1.incident import Autonomy, Hypothesis, Incident, Plan, Score, Speaker
 from ..api.v1alpha1.ledger import Ledger, WorkloadRecord
+from ..api.v1alpha1.policy import Rule
 from . import breaker, freezes, scores, standing
 from .orders import Governing, Orders, governing_rule
 from .ownership import Owner
@@ -191,9 +192,17 @@ def _requester(v: Voices, now: datetime) -> Iterator[Speaker]:
     if v.incident.spec.signal is not None:  # admission lets only the operator write it
         return
     yield Speaker(who="incident", level=Level.L3, because="not opened by the operator itself")
-    found = governing_rule(v.orders, own_labels(v.target.labels), v.action)
-    if v.incident.spec.requested_by is None and isinstance(found, Governing) and found.rule.approval.separated:
+    g = v.governing
+    if v.incident.spec.requested_by is None and g is not None and separated(g.rule, v.orders, v.namespace):
         yield Speaker(who="incident", level=Level.L2, because="spec.requestedBy is not set, so requester and approver cannot be told apart")
+
+
+def separated(rule: Rule, orders: Orders, namespace: str) -> bool:
+    """Whether the requester is barred from approving: as the rule says within the platform's bounds, else with more than one approver."""
+    bounds = [c.spec.approval for c in orders.over(namespace) if c.spec.approval is not None]
+    wish = rule.approval.separation_of_duties
+    count = max([rule.approval.count, *(b.min_count for b in bounds)])
+    return (count > 1 if wish is None else wish) or any(b.separation_of_duties == "Required" for b in bounds)
 
 
 def _raised_later(v: Voices, now: datetime) -> Iterator[Speaker]:

@@ -17,6 +17,8 @@ from ..api.meta import parse_duration
 from ..api.v1alpha1.common import ActionType
 from ..api.v1alpha1.policy import Freeze
 
+CLOCK_CHANGE = timedelta(hours=3)  # more than any clock is set forward or back at once
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -52,13 +54,23 @@ def _held(f: Freeze, now: datetime) -> Frozen | None:
 
 def last_begin(schedule: str, time_zone: str, now: datetime) -> datetime:
     """The schedule's latest moment that is not after `now`, in UTC. Raises CronSimError, StopIteration where there is none."""
-    # From the next whole minute backwards, because a moment equal to the start is not given.
-    local = (now.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)).astimezone(ZoneInfo(time_zone))
-    for begin in CronSim(schedule, local, reverse=True):
-        at: datetime = begin.astimezone(UTC)
-        if at <= now:
-            return at
-    raise StopIteration
+    zone = ZoneInfo(time_zone)
+    # From well after now: within the hour that the clock shows twice, going backwards by what it shows would miss the first of the two.
+    later = (now.astimezone(UTC) + CLOCK_CHANGE).astimezone(zone)
+    begin: datetime = next(at for at in (b.astimezone(UTC) for b in CronSim(schedule, later, reverse=True)) if at <= now)
+    # cronsim lets a begin with a `*` in its hour or minute pass by where the clock skips it; a freeze must not.
+    shown = (now.astimezone(zone) + timedelta(minutes=1)).replace(second=0, microsecond=0, tzinfo=UTC)
+    wall: datetime = next(CronSim(schedule, shown, reverse=True)).replace(tzinfo=None)
+    gone_on = _goes_on(wall, zone)
+    return gone_on if gone_on is not None and begin < gone_on <= now else begin
+
+
+def _goes_on(wall: datetime, zone: ZoneInfo) -> datetime | None:
+    """When the clock goes on after a time that it skips there, in UTC; None: it shows that time."""
+    skipped = False
+    while (at := wall.replace(tzinfo=zone).astimezone(UTC)).astimezone(zone).replace(tzinfo=None) != wall:
+        skipped, wall = True, wall + timedelta(minutes=1)
+    return at if skipped else None
 
 
 def problems(freezes: Sequence[Freeze]) -> list[str]:
@@ -68,10 +80,12 @@ def problems(freezes: Sequence[Freeze]) -> list[str]:
 
 def _problem(f: Freeze) -> str:
     once = f.from_ is not None and f.until is not None
-    if (f.schedule is not None) == once or (f.schedule is not None and f.duration is None):
+    if (f.schedule is not None) == once or (f.schedule is not None) != (f.duration is not None) or (f.from_ is None) != (f.until is None):
         return f"freeze {f.name}: write either schedule and duration, or from and until"
-    if once:
-        return ""
+    if f.from_ is not None and f.until is not None:
+        if f.from_.tzinfo is None or f.until.tzinfo is None:
+            return f"freeze {f.name}: from and until need a time zone, such as 2026-12-24T00:00:00Z"
+        return "" if f.from_ < f.until else f"freeze {f.name}: until must be after from"
     try:
         ZoneInfo(f.time_zone)
     except (KeyError, ValueError, OSError):

@@ -128,13 +128,14 @@ def remember_pause(spec: LedgerSpec, slot: Reservation, pause: Pause) -> LedgerS
 def confirmed(incident: Incident, e: Execution) -> Literal["No", "Human", "Signal"]:
     """Whether a recovery may count towards earned autonomy, and by what.
 
-    An Incident that a person made by hand counts only if somebody else approved: nobody earns trust for the operator alone.
+    An Incident that a person made by hand counts only if somebody else approved: nobody earns trust for the operator alone. A
+    ServiceAccount that may approve is no human.
     """
     if e.result != "Recovered":
         return "No"
     requester = incident.spec.requested_by
     made_by_hand = incident.spec.signal is None
-    if any(user != requester for user in e.approved_by) and (requester is not None or not made_by_hand):
+    if any(user != requester and not user.startswith("system:") for user in e.approved_by) and (requester is not None or not made_by_hand):
         return "Human"
     if made_by_hand:
         return "No"

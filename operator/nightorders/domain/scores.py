@@ -50,12 +50,18 @@ def coverage(v: Voices, now: datetime) -> Iterator[Component]:
 def freshness(v: Voices, now: datetime) -> Iterator[Component]:
     if v.evidence_at is None:
         yield Component(name="freshness", points=100, because="nobody knows how old the evidence is")
-    elif (age := now - v.evidence_at) > FRESH:
+    elif (age := now - v.evidence_at) < -FRESH:
+        yield Component(
+            name="freshness", points=100, because="the evidence is from the future: a clock was set, nobody knows how old it is"
+        )
+    elif age > FRESH:
         yield Component(name="freshness", points=100 if age > STALE else 30, because=f"the evidence is {int(age.total_seconds())} s old")
 
 
 def provenance(v: Voices, now: datetime) -> Iterator[Component]:
-    if v.evidence_sources == ("Logs",):
+    if v.hypothesis is not None and v.hypothesis.supported_by and not v.evidence_sources:
+        yield Component(name="provenance", points=30, because="the evidence that it cites is not at hand")
+    elif v.evidence_sources == ("Logs",):
         yield Component(name="provenance", points=30, because="stands on log text alone, which whoever runs the pod can write")
 
 

@@ -26,7 +26,8 @@ def earned(earn: Earn, most: Level, ledger: Ledger | None, action: ActionType, w
     """Begins at `earn.from`; `successes` confirmed ones within `over` carry it up one level, to `most` at last; an undone or escalated
     execution, or a rejection, throws it back to `earn.from`, and the way up is as long as the first.
 
-    Only confirmed recoveries count (Outcome.confirmed), at most one per workload and day (UTC). Without a Ledger it is `earn.from`.
+    Only confirmed recoveries count (Outcome.confirmed), at most one per workload and day (UTC), also when something failed in between:
+    else a failure would let the second one of that day count. Without a Ledger it is `earn.from`.
     """
     first = min(earn.from_, most)
     level, because = first, "begins here"
@@ -38,7 +39,7 @@ def earned(earn: Earn, most: Level, ledger: Ledger | None, action: ActionType, w
             what = f"{event.by} rejected it" if isinstance(event, Rejection) else f"{event.workload} ended as {event.result}"
             if level > first or times:
                 because = f"back to {first} at {_end(event):%Y-%m-%d %H:%M}Z: {what}"
-            level, times, days = first, [], set()
+            level, times = first, []
             continue
         day = (event.workload, event.ended_at.date())
         if event.result != "Recovered" or event.confirmed == "No" or day in days or level >= most:

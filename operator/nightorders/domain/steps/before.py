@@ -173,7 +173,7 @@ def _shadow(s: Situation, p: Proposal, j: Judgement, record: Record, now: dateti
     if j.otherwise.allowed:
         would = f"{how.get(j.level.level, 'would have done nothing')}: {p.action}, {p.impact}"
     else:
-        would = f"would have refused: {_refusal(j.level, j.otherwise)}"
+        would = f"would have refused ({j.otherwise.reason}): {_refusal(j.level, j.otherwise)}"
     seen = Shadow(
         at=now,
         action=p.action,
@@ -184,10 +184,14 @@ def _shadow(s: Situation, p: Proposal, j: Judgement, record: Record, now: dateti
         rule=line(j.governing.title, 256),
     )
     before = s.incident.status.shadow
-    if before is None or (before.would, before.after) != (seen.would, seen.after):
+    if before is None or _gist(before) != _gist(seen):  # the numbers in a refusal move with the clock: they alone are no new decision
         record.set(shadow=seen).story(f"shadow: {would}", kind="Decision")
     record = withdraw(record, Reason.SHADOW, f"{would}; {j.governing.policy.metadata.name} is in Shadow, so nothing is touched")
     return save(s, record, LOOK_AGAIN, (Reason.SHADOW, line(would)))
+
+
+def _gist(shadow: Shadow) -> tuple[str, str, Level, str, str]:
+    return shadow.would.partition(":")[0], shadow.rule, shadow.level, shadow.before, shadow.after
 
 
 def content_of(s: Situation, p: Proposal, rule: Rule, pause: Pause | None) -> str:
