@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import sys
 import time
 from typing import Any
@@ -131,6 +132,7 @@ def main() -> int:
         "--outcome", nargs="+", choices=list(OUTCOMES), default=list(OUTCOMES), help="some outcomes; writes nothing to docs"
     )
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same kind ended")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the operator's process must not stay behind
     return Command(parser.parse_args()).run()
 
 

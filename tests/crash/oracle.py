@@ -5,7 +5,8 @@ shows against what was allowed. Pure; it reads what it is given.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,21 +56,55 @@ class Audited:
             request = audit.parse(row)
             if request is None or request.namespace != namespace or request.code >= 300:
                 continue
-            if request.user == OPERATOR and audit.classify(request) is audit.Class.CHANGE:
+            if _changes(request):
                 effects.append(Effect(request.at, request.what, _labels(json.loads(row)).get(EXECUTION_LABEL, "")))
-            elif request.user != OPERATOR and request.resource == "incidents" and not request.subresource and not request.dry_run:
+            elif _writes_incident(request):
                 approvals += [Approval(request.at, *claim) for claim in _claims(json.loads(row), request.user)]
         return cls(tuple(effects), tuple(approvals))
 
 
-def rows(log: Path, offset: int, namespace: str) -> Iterator[str]:
-    """The lines of the log from that byte on that name the namespace; a last line that is still being written is left alone."""
-    name = f'"{namespace}"'.encode()
-    with log.open("rb") as file:
-        file.seek(offset)
-        for raw in file:
-            if name in raw and raw.endswith(b"\n"):
-                yield raw.decode(errors="replace")
+class AuditLog:
+    """Follows the API server's audit log, which is renamed and begun anew at 100 MB, and keeps what the oracle asks for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self._rest = b""
+        self._rows: dict[str, list[str]] = {}
+
+    def close(self) -> None:
+        """No more reading."""
+        self._file.close()
+
+    def of(self, namespace: str) -> Audited:
+        """What it says about that namespace up to now."""
+        self.follow()
+        return Audited.read(self._rows.get(namespace, ()), namespace)
+
+    def follow(self) -> None:
+        """Reads what is new. To be called more often than the log is begun anew."""
+        self._take()
+        if self._path.exists() and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+            self._take()  # written between the last reading and the renaming
+            self._file.close()
+            self._file, self._rest = self._path.open("rb"), b""
+            self._take()
+
+    def _take(self) -> None:
+        *whole, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for raw in whole:
+            row = raw.decode(errors="replace")
+            request = audit.parse(row)
+            if request is not None and request.verb not in audit.READS and (_writes_incident(request) or _changes(request)):
+                self._rows.setdefault(request.namespace, []).append(row)
+
+
+def _changes(request: audit.Request) -> bool:
+    return request.user == OPERATOR and audit.classify(request) is audit.Class.CHANGE
+
+
+def _writes_incident(request: audit.Request) -> bool:
+    return request.user != OPERATOR and request.resource == "incidents" and not request.subresource and not request.dry_run
 
 
 def _metadata(event: Json) -> Json:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.scene import BAD, GOOD, deployment
 from tests.crash import report
-from tests.crash.oracle import OPERATOR, Audited, Facts, Verdict, compare, end_state, judge, rows
+from tests.crash.oracle import OPERATOR, Audited, AuditLog, Facts, Verdict, compare, end_state, judge
 from tests.crash.points import Crash, Point, crashes, label, points
 from tools.faultproxy import KILLS, Request, describe
 
@@ -180,14 +180,39 @@ def test_at_l4_the_policy_is_enough_but_only_for_an_execution() -> None:
     assert judge(facts([change(5, "no-2")], level="L4"), REFERENCE).unapproved == 1
 
 
+def lines(*events: Json) -> str:
+    return "".join(json.dumps(row) + "\n" for row in events)
+
+
 def test_another_namespace_does_not_count(tmp_path: Path) -> None:
-    log = tmp_path / "audit.jsonl"
-    other = json.loads(json.dumps(change(7)).replace(NS, "crash-11"))
-    text = "".join(json.dumps(row) + "\n" for row in [*GOOD_LOG, other])
-    log.write_text(text + json.dumps(change(9))[:-5])
-    assert len(list(rows(log, 0, NS))) == len(GOOD_LOG)
-    assert len(Audited.read(rows(log, 0, NS), NS).effects) == 1
-    assert Audited.read(rows(log, len(text), NS), NS).effects == ()
+    path = tmp_path / "audit.jsonl"
+    path.write_text(lines(*GOOD_LOG, json.loads(json.dumps(change(7)).replace(NS, "crash-11"))))
+    log = AuditLog(path)
+    assert log.of(NS) == REFERENCE.audited
+    assert len(log.of("crash-11").effects) == 1
+    log.close()
+
+
+def test_the_log_is_followed_while_it_is_written_and_when_it_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    text = lines(change(5), approval(6))
+    path.write_text(text[:-20])
+    log = AuditLog(path)
+    assert (len(log.of(NS).effects), len(log.of(NS).approvals)) == (1, 0)
+    with path.open("a") as file:
+        file.write(text[-20:])
+        log.follow()
+        file.write(lines(change(7)))
+    path.rename(tmp_path / "audit-1.jsonl")
+    assert len(log.of(NS).effects) == 2
+    path.write_text(lines(change(8)))
+    assert (len(log.of(NS).effects), len(log.of(NS).approvals)) == (3, 1)
+    log.close()
+
+
+def test_a_change_through_a_subresource_is_an_effect() -> None:
+    scaled = event(7, OPERATOR, "patch", "deployments/scale", {})
+    assert judge(facts([*GOOD_LOG, scaled]), REFERENCE).duplicated == 1
 
 
 def test_what_differs_is_named() -> None:

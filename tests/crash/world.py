@@ -10,13 +10,12 @@ import signal
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.cluster.scene import BAD, GOOD, deployment, policy
-from tests.crash.oracle import Audited, Facts, Verdict, end_state, judge, rows
+from tests.crash.oracle import AuditLog, Facts, Verdict, end_state, judge
 from tests.crash.outcomes import LIMITS, USER, Outcome, Scene
 from tests.crash.points import Crash, Point, points
 from tools.cluster import behaviour, kubeconfig, provide
@@ -49,14 +48,13 @@ LATER = 2  # how many runs later the end of a run is looked at once more, and it
 
 @dataclass(frozen=True)
 class Played:
-    """A run and how it ended. `begin` is where it begins in the audit log."""
+    """A run and how it ended."""
 
     namespace: str
     outcome: Outcome
     facts: Facts
     points: list[Point]
     seconds: float
-    begin: int
 
 
 class World:
@@ -67,9 +65,10 @@ class World:
         assert isinstance(cluster, LocalCluster)
         assert cluster.audit_log is not None
         self.cluster = cluster
-        self.log: Path = cluster.audit_log
         self._end = contextlib.ExitStack()
         self._end.callback(cluster.stop)
+        self.log = AuditLog(cluster.audit_log)
+        self._end.callback(self.log.close)
         try:
             self._prepare()
         except BaseException:
@@ -167,7 +166,7 @@ class World:
         found = []
         while len(self._finished) > (0 if all_of_them else LATER):
             played, reference = self._finished.popleft()
-            facts = self.facts(played.namespace, played.outcome, played.begin, injected=played.facts.injected)
+            facts = self.facts(played.namespace, played.outcome, injected=played.facts.injected)
             before, now = judge(played.facts, reference), judge(facts, reference)
             if before.converged and not now.converged:
                 found.append((played.namespace, now))
@@ -182,13 +181,13 @@ class World:
             with contextlib.suppress(ApiError):
                 self.admin.request("DELETE", f"/apis/kwok.x-k8s.io/v1alpha1/stages/{stage['metadata']['name']}")
 
-    def facts(self, namespace: str, outcome: Outcome, begin: int, *, injected: bool) -> Facts:
+    def facts(self, namespace: str, outcome: Outcome, *, injected: bool) -> Facts:
         """How things are in that namespace now."""
         incidents = self.incidents(namespace)
         return Facts(
             level=outcome.level,
             end=self.end(namespace),
-            audited=Audited.read(rows(self.log, begin, namespace), namespace),
+            audited=self.log.of(namespace),
             plans={e["id"]: e["planDigest"] for i in incidents for e in i.get("status", {}).get("executions") or []},
             injected=injected,
         )
@@ -229,7 +228,7 @@ class Run:
 
     def to_the_end(self, limit: float) -> Played:
         """See `World.play`."""
-        begin, offset = time.monotonic(), self.world.log.stat().st_size
+        begin = time.monotonic()
         plan = self.world.proxy.arm(self._crash.plan(self.namespace)) if self._crash else None
         if plan is None:
             self.world.proxy.disarm()
@@ -238,6 +237,7 @@ class Run:
         since = begin
         while (now := time.monotonic()) - begin < limit:
             self._revive(plan)
+            self.world.log.follow()
             self._act()
             end = self.world.end(self.namespace)
             if end != last:
@@ -251,9 +251,9 @@ class Run:
         else:
             self.notes.append(f"given up after {limit:.0f} s")
         injected = plan is not None and plan.fired.is_set()
-        facts = replace(self.world.facts(self.namespace, self.outcome, offset, injected=injected), end=last, notes=tuple(self.notes))
+        facts = replace(self.world.facts(self.namespace, self.outcome, injected=injected), end=last, notes=tuple(self.notes))
         writes = points(self.world.proxy.requests("write"), self.namespace)
-        return Played(self.namespace, self.outcome, facts, writes, time.monotonic() - begin, offset)
+        return Played(self.namespace, self.outcome, facts, writes, time.monotonic() - begin)
 
     # ------------------------------------------------------------ the stage
 
