@@ -32,3 +32,7 @@ SUMMARY_SECONDS = Histogram(
     "nightorders_first_summary_seconds", "From an Incident's creation to its first saved summary.", registry=REGISTRY
 )
 EVENTS_LOST = Counter("nightorders_events_lost", "Kubernetes Events that could not be written.", registry=REGISTRY)
+CALLS = Counter("nightorders_calls", "Messages to a human, by result: Delivered or Failed (tried again).", ["result"], registry=REGISTRY)
+CHANNELS = Gauge(
+    "nightorders_channels", "Notification channels by state: Usable or Refused; alert on Refused > 0.", ["state"], registry=REGISTRY
+)

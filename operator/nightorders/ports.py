@@ -190,3 +190,22 @@ class Announcer(Protocol):
     async def announce(self, incident: Incident, reason: str, message: str, *, warning: bool) -> None:
         """Never raises; a lost Event is counted."""
         ...
+
+
+class Notifier(Protocol):
+    """Messages to humans outside the cluster, over channels that the platform defined (threats.md 22)."""
+
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that can be used now."""
+        ...
+
+    def problem(self, channel: str) -> str:
+        """Why this channel cannot be used, and what to do; empty: it can. Never holds an address."""
+        ...
+
+    async def send(self, channel: str, title: str, body: str) -> None:
+        """One message, plain text; returns when the service took it. Ends within seconds, one at a time per channel.
+
+        Raises TransientError or PermanentError, whose texts never hold the address.
+        """
+        ...

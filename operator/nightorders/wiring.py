@@ -9,11 +9,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -35,8 +36,10 @@ from .adapters.kube import (
     Watcher,
 )
 from .adapters.lease import LeaderLease
+from .adapters.notifier import AppriseNotifier
 from .adapters.prometheus import PrometheusMetrics, PrometheusSettings
 from .api.v1alpha1.incident import Incident, IncidentStatus
+from .controller.caller import Caller
 from .controller.executor import Executor
 from .controller.gatherer import Gatherer, Ports
 from .controller.janitor import Janitor, every
@@ -56,6 +59,7 @@ WATCH_SILENCE = 330.0
 REMEMBERED_WRITES = 10_000
 ANSWER_SECONDS = 0.05
 COALESCE = timedelta(seconds=0.5)
+CALL_WORKERS = 16  # a slow channel holds at most one of them
 
 
 def configure_logging(settings: Settings) -> None:
@@ -106,10 +110,14 @@ async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[
 
 
 class OwnWrites(IncidentStore):
-    """Remembers the version of our own last write of each Incident, whose event needs no pass."""
+    """Remembers the version of our own last write of each Incident, whose event needs no pass of the reconciler.
 
-    def __init__(self, client: KubeClient) -> None:
+    `written` is called after each of them: others beside the reconciler wait for what it decides.
+    """
+
+    def __init__(self, client: KubeClient, written: Callable[[Key], None] = lambda _: None) -> None:
         super().__init__(client)
+        self._on_written = written
         self._written: dict[Key, str] = {}
         self._in_flight: set[Key] = set()
 
@@ -129,6 +137,7 @@ class OwnWrites(IncidentStore):
         if len(self._written) > REMEMBERED_WRITES:
             self._written.clear()
         self._written[key] = saved.metadata.resource_version
+        self._on_written(key)
         return saved
 
     async def is_own(self, key: Key, version: str) -> bool:
@@ -147,7 +156,7 @@ class Run:
         c = connection
         self._client = c.client
         self._watcher = c.watcher
-        self._incidents = OwnWrites(c.client)
+        self._incidents = OwnWrites(c.client, lambda key: self.call_queue.add(key))
         policies, ledgers = PolicyStore(c.client), LedgerStore(c.client)
         guard = AdmissionGuard(c.client, c.clock, shipped.admission(), namespace=settings.namespace, username=settings.username)
         prometheus = PrometheusMetrics(
@@ -194,7 +203,10 @@ class Run:
         )
         self._watchman = watchman
         self.namespace_queue: WorkQueue[str] = WorkQueue("namespaces", watchman.inspect, workers=2)
-        orders = OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace)
+        self._notifier = AppriseNotifier(Path(settings.channels_dir) if settings.channels_dir else None)
+        caller = Caller(c.clock, c.reader, self._incidents, policies, ledgers, self._notifier, announcer)
+        self.call_queue: WorkQueue[Key] = WorkQueue("calls", caller.look, workers=CALL_WORKERS)
+        orders = OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace, self._notifier)
         self.order_queue: WorkQueue[str] = WorkQueue("orders", orders.reconcile, workers=1)
         self._janitor = Janitor(
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
@@ -226,9 +238,7 @@ class Run:
             return []
         now = asyncio.get_running_loop().time()
         wrong = [
-            f"queue {q.name} has not turned for {now - q.last_turn:.0f} s"
-            for q in (self.incident_queue, self.namespace_queue, self.order_queue)
-            if now - q.last_turn > QUEUE_SILENCE
+            f"queue {q.name} has not turned for {now - q.last_turn:.0f} s" for q in self._queues() if now - q.last_turn > QUEUE_SILENCE
         ]
         wrong += [
             f"the watch on {kind} has been silent for {s:.0f} s" for (_, kind), s in self._watcher.silence().items() if s > WATCH_SILENCE
@@ -324,13 +334,15 @@ class Run:
             await asyncio.sleep(5)
 
     async def _lead(self, lease: LeaderLease) -> None:
-        made = registry(self.incident_queue.add, self.order_queue.add, self._hearing, self._subjects, self._incidents.is_own)
+        await asyncio.to_thread(self._notifier.channels)  # loads what it needs while nothing waits for the loop
+        made = registry(self._heard, self.order_queue.add, self._hearing, self._subjects, self._incidents.is_own)
         self.waiting_for = "the watches on our own kinds are starting"
         await self._janitor.prove()
         jobs = [
             self.incident_queue.run(),
             self.namespace_queue.run(),
             self.order_queue.run(),
+            self.call_queue.run(),
             self._watchman.watch(self.namespace_queue.add, self.order_queue.add, self._wake),
             watch_own_kinds(made, self._stop, self._ready),
             self._announce_ready(),
@@ -365,8 +377,18 @@ class Run:
         for key in self._subjects.about(namespace, title):
             self.incident_queue.add(key, COALESCE)
 
+    def _heard(self, key: Key) -> None:
+        """Somebody else changed an Incident, or it is seen for the first time."""
+        self.incident_queue.add(key)
+        self.call_queue.add(key)
+
+    def _queues(self) -> tuple[WorkQueue[Any], ...]:
+        return (self.incident_queue, self.namespace_queue, self.order_queue, self.call_queue)
+
     async def _gauges(self) -> None:
-        for queue in (self.incident_queue, self.namespace_queue, self.order_queue):
+        metrics.CHANNELS.labels(state="Usable").set(len(self._notifier.channels()))
+        metrics.CHANNELS.labels(state="Refused").set(len(self._notifier.problems()))
+        for queue in self._queues():
             metrics.QUEUE_DEPTH.labels(queue=queue.name).set(len(queue))
 
 

@@ -31,7 +31,7 @@ from ..domain.orders import Orders, Ungoverned, governing_rule
 from ..domain.promql import policy_problems
 from ..domain.reasons import Reason
 from ..domain.snapshot import KubeObject, Listing
-from ..ports import Clock, ClusterReader, Ledgers, Policies, Unreadable
+from ..ports import Clock, ClusterReader, Ledgers, Notifier, Policies, Unreadable
 
 log = structlog.get_logger(__name__)
 AGAIN = timedelta(seconds=60)
@@ -43,7 +43,14 @@ class OrderBook:
     """Keeps `status` of RemediationPolicies and ClusterRemediationPolicies."""
 
     def __init__(
-        self, clock: Clock, reader: ClusterReader, policies: Policies, ledgers: Ledgers, book: Book, operator_namespace: str
+        self,
+        clock: Clock,
+        reader: ClusterReader,
+        policies: Policies,
+        ledgers: Ledgers,
+        book: Book,
+        operator_namespace: str,
+        notifier: Notifier,
     ) -> None:
         self._clock = clock
         self._reader = reader
@@ -51,6 +58,7 @@ class OrderBook:
         self._ledgers = ledgers
         self._book = book
         self._operator_namespace = operator_namespace
+        self._notifier = notifier
 
     async def reconcile(self, namespace: str) -> timedelta | None:
         """Looks at all policies of one namespace (empty: the cluster's) and saves what changed."""
@@ -69,7 +77,7 @@ class OrderBook:
             unreadable=tuple(f"RemediationPolicy/{p.name}: {p.message}" for p in own if isinstance(p, Unreadable)),
         )
         for policy in orders.policies:
-            status = policy_status(policy, orders, listing, namespace, ledger, self._clock)
+            status = policy_status(policy, orders, listing, namespace, ledger, self._clock, self._notifier)
             tell_breakers(namespace, policy.metadata.name, status)
             if status != policy.status:
                 await self._policies.save_status(policy, status.wire())
@@ -102,14 +110,20 @@ class OrderBook:
 
 
 def policy_status(
-    policy: RemediationPolicy, orders: Orders, listing: Listing, namespace: str, ledger: Ledger | None, clock: Clock
+    policy: RemediationPolicy,
+    orders: Orders,
+    listing: Listing,
+    namespace: str,
+    ledger: Ledger | None,
+    clock: Clock,
+    notifier: Notifier,
 ) -> RemediationPolicyStatus:
     """What one policy amounts to: workloads matched, the level of each rule and who lowers it, conflicts, breakers, what was earned."""
     now = clock.now()
     matched = [d for d in listing.objects if policy.spec.selector.matches(own_labels(d.labels))]
     states = breaker_states(policy, ledger, now)
     rules = tuple(_rule_status(policy, rule, matched, orders, namespace, ledger, states, now) for rule in policy.spec.rules)
-    ok, reason, message = _readiness(policy, orders, listing, matched)
+    ok, reason, message = _readiness(policy, orders, listing, matched, notifier)
     titles = {d.title for d in matched}
     return RemediationPolicyStatus(
         observed_generation=policy.metadata.generation,
@@ -127,17 +141,29 @@ def policy_status(
     )
 
 
-def _readiness(policy: RemediationPolicy, orders: Orders, listing: Listing, matched: list[KubeObject]) -> tuple[bool, Reason, str]:
+def _readiness(
+    policy: RemediationPolicy, orders: Orders, listing: Listing, matched: list[KubeObject], notifier: Notifier
+) -> tuple[bool, Reason, str]:
     if not listing.complete:
         return False, Reason.TARGET_NOT_READABLE, f"cannot list Deployments: {listing.because}; {listing.fix}"
     if wrong := freezes.problems(policy.spec.freezes):
         return False, Reason.FROZEN, f"frozen until this is corrected: {'; '.join(wrong)}"
     if clashes := ambiguities(policy, matched, orders):
         return False, Reason.AMBIGUOUS, f"L1 for these: {'; '.join(clashes[:4])}"
+    if unheard := channel_problems(policy, notifier):
+        return False, Reason.CHANNEL_UNKNOWN, f"nobody is called there: spec.escalate.to: {'; '.join(unheard[:4])}"
+    if refused := policy_problems(policy.spec, policy.metadata.namespace):
+        return False, Reason.QUERY_REFUSED, f"no data, and so no success, until this is corrected: {'; '.join(refused[:4])}"
     if not matched:
         return True, Reason.NO_POLICY, "the selector matches no Deployment of this namespace at the moment"
     how = "decides for" if policy.spec.enforcement == "Shadow" else "governs"
     return True, Reason.PASSED, f"{how} {len(matched)} Deployments"
+
+
+def channel_problems(policy: RemediationPolicy, notifier: Notifier) -> list[str]:
+    """Channels that the policy names and that cannot be used, and why."""
+    named = policy.spec.escalate.to if policy.spec.escalate else ()
+    return [f"{name}: {why}" for name in named if (why := notifier.problem(name))]
 
 
 def breaker_states(policy: RemediationPolicy, ledger: Ledger | None, now: datetime) -> tuple[BreakerStatus, ...]:
@@ -150,10 +176,6 @@ def breaker_states(policy: RemediationPolicy, ledger: Ledger | None, now: dateti
             found.append(BreakerStatus(action=action, workload_class=workload_class, state=b.state, failures=b.failures, until=b.until))
     return tuple(found[:32])
 
-    if unheard := channel_problems(policy, notifier):
-        return False, Reason.CHANNEL_UNKNOWN, f"nobody is called there: spec.escalate.to: {'; '.join(unheard[:4])}"
-    if refused := policy_problems(policy.spec, policy.metadata.namespace):
-        return False, Reason.QUERY_REFUSED, f"no data, and so no success, until this is corrected: {'; '.join(refused[:4])}"
 
 def shadow_status(policy: RemediationPolicy, ledger: Ledger | None) -> ShadowStatus | None:
     """How its decisions compare with what really happened; None for a policy that was never in Shadow."""

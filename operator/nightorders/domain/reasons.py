@@ -80,6 +80,7 @@ class Reason(StrEnum):
     TAKEN = "Taken"  # a human is on it: advice only
     CALLED = "Called"  # a message went out to a human
     CALL_FAILED = "CallFailed"  # it could not be delivered; tried again
+    CHANNEL_UNKNOWN = "ChannelUnknown"  # a policy names a channel that is not defined or cannot be used
     RECOVERED_BY_ITSELF = "RecoveredByItself"
     NO_FAULT = "NoFault"
     TRY_AGAIN = "TryAgain"  # a port failed; the message says which and when the next try is
