@@ -26,15 +26,15 @@ from ..api.v1alpha1.incident import (
     Signal,
     Speaker,
 )
-from . import approval
+from . import approval, autonomy
 from .diagnosis import Diagnosis, Finding
 from .digest import sha256, spec_sha256
 from .gates import Rollout
 from .judgement import Judgement
-from .orders import Governing
+from .orders import Governing, governing_rule
 from .plan import Proposal, stage
 from .reasons import Reason
-from .situation import Situation
+from .situation import BudgetAnswer, Situation
 from .snapshot import KubeObject
 from .verdict import Verdict, passed, refused
 
@@ -198,8 +198,12 @@ def emergency_would_pass(s: Situation, offered: Proposal, j: Judgement, now: dat
 
 def outcome(verdict: Verdict, level: Level, answer: approval.Answer | None) -> Outcome:
     """What the operator would do, in one word."""
+    if verdict.reason is Reason.SHADOW:
+        return "Shadow"
+    if level == Level.L1:
+        return "ReadOnly"
     if not verdict.allowed:
-        return {Reason.SHADOW: "Shadow", Reason.LEVEL_TOO_LOW: "ReadOnly"}.get(verdict.reason, "Refused")  # type: ignore[return-value]
+        return "Refused"
     match level:
         case Level.L4:
             return "Acts"
@@ -218,3 +222,17 @@ def outcome(verdict: Verdict, level: Level, answer: approval.Answer | None) -> O
 def deciders(j: Judgement) -> tuple[Speaker, ...]:
     """Those who speak for the level that holds."""
     return tuple(s for s in j.level.decided_by if s.level == j.level.level)
+
+
+def with_plan(s: Situation, plan: Plan) -> Situation:
+    """The same with that plan waiting."""
+    status = s.incident.status.model_copy(update={"plan": plan, "plan_sequence": plan.sequence})
+    return replace(s, incident=s.incident.model_copy(update={"status": status}))
+
+
+def asked_for_budget(s: Situation, target: KubeObject, offered: Proposal, answer: BudgetAnswer) -> Situation:
+    """The same with that answer to the error budget's query, if the governing rule asks one."""
+    found = governing_rule(s.orders, autonomy.own_labels(target.labels), offered.action)
+    if not isinstance(found, Governing) or found.rule.error_budget is None:
+        return s
+    return replace(s, error_budget=replace(answer, least=float(found.rule.error_budget.min)))

@@ -74,7 +74,7 @@ class _Walk:
             case _:
                 self._bounds(schema, value, at)
         if (allowed := schema.get("enum")) and value not in allowed:
-            self._wrong(at, f"{value!r} is not possible", f"write one of {', '.join(map(str, allowed))}{_close(str(value), allowed)}")
+            self._wrong(at, f"{value!r} is not possible", f"write one of {', '.join(map(str, allowed))}{close(str(value), allowed)}")
         if len(self.problems) == before:  # the API server, too, asks CEL only about what has the right shape
             self._rules(schema, value, at)
         return value
@@ -88,7 +88,7 @@ class _Walk:
             return {k: self.value(entry, v, (*at, k)) for k, v in made.items()}
         known: Mapping[str, Any] = schema.get("properties", {})
         for key in [k for k in value if k not in known]:
-            self._wrong((*at, key), "there is no such field", f"known here: {', '.join(known) or 'nothing'}{_close(key, known)}")
+            self._wrong((*at, key), "there is no such field", f"known here: {', '.join(known) or 'nothing'}{close(key, known)}")
             made.pop(key, None)
         for key, inner in known.items():
             if key not in made and "default" in inner:
@@ -161,7 +161,8 @@ def _hint(schema: Mapping[str, Any]) -> str:
     )
 
 
-def _close(word: str, known: Any) -> str:
+def close(word: str, known: Any) -> str:
+    """` (did you mean …?)`, if one of the known words is near."""
     near = get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
 
