@@ -2,7 +2,7 @@
 
 `kubernetes.aio.leaderelection` 37 is not used: it judges by wall clocks (a step backwards keeps two leaders), its create fails, its
 requests have no time limit, so a hanging API server keeps a dead leader in office, and it does not release. A Lease does not fence:
-that an effect happens once is assured by preconditions on the target, never by this.
+that an effect happens once is assured by preconditions on the target, never by this. `term` lets admission refuse a stale leader besides.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class LeaderLease:
     """One candidate. Another's lease ends `lease` seconds after its last change *that we saw*; ours `renew_deadline` after our renewal.
 
     `on_lost(why)` is called once when the leadership ends by itself. To end it, cancel `keep`, then `release`. `identity` is ours alone.
+
+    `term`: of our last leadership, as the policy nightorders-leader computes it from the Lease: `<leaseTransitions>.<identity after its
+    last _>`. It stays when the leadership is lost, so that a write which was on its way then can be told.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class LeaderLease:
             raise ValueError("lease must be longer than renew_deadline, and that longer than retry")
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self.message = ""
+        self.term = ""
         self._client = client
         self._collection = KNOWN[("coordination.k8s.io/v1", "Lease")].path(namespace)
         self._path = KNOWN[("coordination.k8s.io/v1", "Lease")].path(namespace, name)
@@ -118,8 +122,11 @@ class LeaderLease:
             lease = await self._call("GET", self._path)
         except NotFoundError:
             self._asked = True
-            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}, "spec": self._spec({})}
+            body: dict[str, Any] = {
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}, "spec": self._spec({}),
+            }  # fmt: skip
             await self._call("POST", self._collection, body)
+            self.term = self._term(body["spec"])
             return True
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
@@ -133,7 +140,12 @@ class LeaderLease:
         lease["spec"] = self._spec(spec)
         self._asked = True
         await self._call("PUT", self._path, lease)  # under the resourceVersion that was read
+        self.term = self._term(lease["spec"])
         return True
+
+    def _term(self, spec: dict[str, Any]) -> str:
+        """A label value: the transitions alone would begin again if the Lease were deleted, and the identity is too long."""
+        return f"{spec['leaseTransitions']}.{self.identity.rpartition('_')[2]}"
 
     def _spec(self, old: dict[str, Any]) -> dict[str, Any]:
         now = _micro_now()

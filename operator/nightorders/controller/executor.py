@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from .. import metrics
-from ..api.meta import EXECUTION_LABEL, FLEET_LEDGER_NAME, LEDGER_NAME, Level, line
+from ..api.meta import EXECUTION_LABEL, FLEET_LEDGER_NAME, LEDGER_NAME, TERM_LABEL, Level, line
 from ..api.v1alpha1.incident import DryRun, Execution, Incident, IncidentStatus, Pause
 from ..api.v1alpha1.ledger import Ledger, LedgerSpec, Outcome, Reservation
 from ..domain import breaker, steps
@@ -39,6 +39,7 @@ from ..ports import (
 
 log = structlog.get_logger(__name__)
 NOW = timedelta(0)
+LEADER_POLICY = "nightorders-leader"  # admission that refuses writes of a leader who has been replaced
 
 
 class Executor:
@@ -54,8 +55,9 @@ class Executor:
         operator: Operator,
         redact: Callable[[str], str],
         settled: Callable[[str], None] = lambda _: None,
+        term: Callable[[], str] = str,
     ) -> None:
-        """`settled`: called with the namespace whose Ledger has a new outcome."""
+        """`settled`: called with the namespace whose Ledger has a new outcome. `term`: of our leadership; empty without leader election."""
         self._clock = clock
         self._incidents = incidents
         self._ledgers = ledgers
@@ -64,6 +66,7 @@ class Executor:
         self._operator = operator
         self._redact = redact
         self._settled = settled
+        self._term = term
 
     async def carry_out(self, s: Situation, step: steps.Step) -> timedelta | None:
         """Does it, and returns when to look again (None: at the next event). A lost race is made again at once."""
@@ -131,7 +134,7 @@ class Executor:
         """The very patch that will be sent, as a server-side dry run."""
         target = step.proposal.target
         try:
-            after = await self._target.patch(key_of(target), conditional(target, step.proposal.patch, execution), dry_run=True)
+            after = await self._send(target, step.proposal.patch, execution, dry_run=True)
         except ForbiddenError as refused:
             if refused.policy:
                 return Reason.DRY_RUN_REFUSED, f"admission policy {refused.policy} refuses it: {refused}"
@@ -148,6 +151,18 @@ class Executor:
                 f"the cluster would make something else of it ({got[:15]}…): an admission webhook changes {target.title}",
             )
         return DryRun(at=self._clock.now(), diff=diff(target, after, self._redact))
+
+    async def _send(self, target: KubeObject, patch: Mapping[str, Any], execution: str, *, dry_run: bool) -> KubeObject:
+        """The stamped patch. Refused because another leads now, it is a lost race: whoever leads goes on from what was saved.
+
+        (Also for a moment after we took over, until the API server has heard of it.)
+        """
+        try:
+            return await self._target.patch(key_of(target), conditional(target, patch, execution, self._term()), dry_run=dry_run)
+        except ForbiddenError as refused:
+            if refused.policy == LEADER_POLICY:
+                raise ConflictError(f"another leads: {refused}") from None
+            raise
 
     # ------------------------------------------------------------ the transaction
 
@@ -186,7 +201,7 @@ class Executor:
         plan = s.incident.status.plan
         assert plan is not None, "an execution is saved together with its plan"
         try:
-            await self._target.patch(key_of(target), conditional(target, patch, execution.id), dry_run=False)
+            await self._send(target, patch, execution.id, dry_run=False)
         except ConflictError:
             raise
         except PermanentError as refused:
@@ -212,7 +227,7 @@ class Executor:
 
     async def _undo(self, s: Situation, execution: Execution, target: KubeObject, patch: Mapping[str, Any]) -> timedelta:
         try:
-            await self._target.patch(key_of(target), conditional(target, patch, execution.id), dry_run=False)
+            await self._send(target, patch, execution.id, dry_run=False)
         except ConflictError:
             raise
         except PermanentError as refused:
@@ -293,9 +308,12 @@ def key_of(target: KubeObject) -> ObjectKey:
     return ObjectKey(target.api_version, target.kind, target.namespace, target.name)
 
 
-def conditional(target: KubeObject, patch: Mapping[str, Any], execution: str) -> dict[str, Any]:
-    """The patch with its preconditions (uid, resourceVersion) and the execution's stamp."""
-    return fenced(target, {**patch, "metadata": {"labels": {EXECUTION_LABEL: execution}}})
+def conditional(target: KubeObject, patch: Mapping[str, Any], execution: str, term: str = "") -> dict[str, Any]:
+    """The patch with its preconditions (uid, resourceVersion), the execution's stamp and the leader's term (empty: none is left there)."""
+    labels: dict[str, str | None] = {EXECUTION_LABEL: execution}
+    if term or TERM_LABEL in target.labels:
+        labels[TERM_LABEL] = term or None
+    return fenced(target, {**patch, "metadata": {"labels": labels}})
 
 
 def fenced(target: KubeObject, patch: Mapping[str, Any]) -> dict[str, Any]:

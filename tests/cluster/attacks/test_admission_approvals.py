@@ -17,6 +17,7 @@ from tests.cluster.attacks.world import (
     execution,
     incident,
     plan,
+    waiting,
 )
 
 pytestmark = pytest.mark.cluster
@@ -85,7 +86,7 @@ def test_3_usernames_with_a_bar_are_told_apart(world: World) -> None:
 def test_3_no_answer_at_creation(world: World, how: tuple[str, ...]) -> None:
     mallory = world.wildcard()
     document = incident("inc", world.namespace)
-    for prefix in ("approve", "reject", "why"):
+    for prefix in ("approve", "reject", "emergency", "why"):
         answered = incident("inc", world.namespace, annotations={f"{prefix}.nightorders.dev/m": f"{DIGEST}|mallory"})
         mallory.may_not(GUARD, *how, "-f", "-", document=answered, says="created without approvals")
     mallory.may(*how, "-f", "-", document=document)
@@ -158,7 +159,32 @@ def test_5_a_service_account_cannot_approve(world: World, alice: Actor) -> None:
     robot = world.robot("robot", *APPROVER)
     me = f"system:serviceaccount:{world.namespace}:robot"
     robot.may_not(GUARD, *robot.annotation(approve_robot=f"{DIGEST}|{me}"), says="for people")
+    robot.may_not(GUARD, *robot.annotation(reject_robot=f"{DIGEST}|{me}"), says="for people")
+    world.status({"plan": plan(needs={"serviceAccounts": "Deny"})})
+    robot.may_not(GUARD, *robot.annotation(approve_robot=f"{DIGEST}|{me}"), says="for people")
     alice.may(*alice.annotation(approve_alice=f"{DIGEST}|alice"))
+
+
+def test_5_a_service_account_approves_where_the_orders_say_so_and_nothing_else_of_the_system_does(world: World) -> None:
+    """`needs` is written by the operator alone (row 1); all the other rules hold for the account, too."""
+    world.incident(waiting(serviceAccounts="Allow"))
+    robot = world.robot("robot", "nightorders-approver")
+    me = f"system:serviceaccount:{world.namespace}:robot"
+    robot.may_not(GUARD, *robot.annotation(approve_robot=f"{DIGEST}|{me}"), says="may not patch deployments")
+    world.grant({"kind": "ServiceAccount", "name": "robot", "namespace": world.namespace}, "edit")
+    robot.may_not(GUARD, *robot.annotation(approve_robot=f"{DIGEST}|system:serviceaccount:{world.namespace}:default"), says="exactly")
+    robot.may_not(GUARD, *robot.annotation(approve_robot=f"{DIGEST}|alice"), says="exactly")
+    robot.may(*robot.annotation(approve_robot=f"{DIGEST}|{me}"))
+    operator = {"kind": "ServiceAccount", "name": "nightorders", "namespace": "nightorders-system"}
+    world.grant(operator, *APPROVER)
+    its_name = "system:serviceaccount:nightorders-system:nightorders"
+    world.operator.may_not(GUARD, *world.operator.annotation(approve_op=f"{DIGEST}|{its_name}"), says="never answers its own plans")
+    for name in ("system:node:n1", "system:kube-scheduler", "system:anonymous-ish"):
+        odd = world.user(name, *APPROVER)
+        odd.may_not(GUARD, *odd.annotation(approve_odd=f"{DIGEST}|{name}"), says="for people")
+    world.status({"plan": plan(needs={"serviceAccounts": "Deny"})})
+    robot.may_not(GUARD, *robot.annotation(approve_again=f"{DIGEST}|{me}"), says="for people")
+    robot.may(*robot.annotation(approve_robot=None))  # taking one's own answer back lowers
 
 
 def test_3_patching_incidents_is_not_approving_them(world: World, alice: Actor) -> None:
@@ -286,10 +312,14 @@ def test_3_a_rejection_comes_and_goes_with_its_reason(world: World, alice: Actor
     world.incident(WAITING)
     alice.may_not(GUARD, *alice.annotation(why_x="too early"), says="write both in one request")
     alice.may(*alice.annotation(reject_x=f"{DIGEST}|alice", why_x="too early, the migration still runs"))
-    bob.may_not(GUARD, *bob.annotation(why_x="because alice is a fool"), says="your own reject")
-    bob.may_not(GUARD, *bob.annotation(why_x=None), says="your own reject")
+    bob.may_not(GUARD, *bob.annotation(why_x="because alice is a fool"), says="somebody else's answer")
+    bob.may_not(GUARD, *bob.annotation(why_x="because alice is a fool", approve_x=f"{DIGEST}|bob"), says="somebody else's answer")
+    bob.may_not(GUARD, *bob.annotation(why_x=None), says="your own answer")
     bob.may_not(GUARD, *bob.annotation(reject_b=f"{DIGEST}|alice"), says="exactly")
     alice.may_not(GUARD, *alice.annotation(reject_x=None), says="remove both")
+    alice.may_not(GUARD, *alice.annotation(why_z="a reason of nothing", approve_y=f"{DIGEST}|alice"), says="write both")
+    alice.may(*alice.annotation(why_y="looked at the diff", approve_y=f"{DIGEST}|alice"))
+    alice.may(*alice.annotation(why_y=None, approve_y=None))
     bob.may(*bob.annotation(reject_b=f"{DIGEST}|bob"))
     alice.may(*alice.annotation(reject_x=None, why_x=None))
     assert world.annotations() == {"reject.nightorders.dev/b": f"{DIGEST}|bob"}

@@ -116,7 +116,7 @@ def test_7_28_a_namespace_takes_its_incidents_and_its_ledger_along(world: World)
     until(lambda: gone.admin.run("get", "namespace", name).returncode != 0, f"namespace {name} is gone", 60)
 
 
-def test_kopf_and_operator_annotations_are_the_operators(world: World, alice: Actor) -> None:
+def test_1_kopf_and_operator_annotations_are_the_operators(world: World, alice: Actor) -> None:
     """A forged progress annotation (`success: true`) makes kopf skip a handler."""
     forged: tuple[Json, ...] = (
         {"kopf.zalando.org/handler": '{"success":true}'},
@@ -140,7 +140,7 @@ def test_kopf_and_operator_annotations_are_the_operators(world: World, alice: Ac
     )
 
 
-def test_operator_labels_are_the_operators(world: World, alice: Actor) -> None:
+def test_1_operator_labels_are_the_operators(world: World, alice: Actor) -> None:
     world.incident(labels={"nightorders.dev/mark": "1"})
     for labels in ({"nightorders.dev/mark": None}, {"nightorders.dev/mark": "2"}, {"nightorders.dev/other": "1"}):
         alice.may_not(GUARD, *alice.patch("inc", {"metadata": {"labels": labels}}), says="Labels nightorders.dev/*")
@@ -163,7 +163,7 @@ def test_25_room_for_the_journal_is_not_filled_up(world: World, alice: Actor) ->
     alice.may_not(GUARD, *CREATE, document=labels, says="64 labels")
 
 
-def test_names_fit_a_label(world: World, alice: Actor) -> None:
+def test_25_names_fit_a_label(world: World, alice: Actor) -> None:
     alice.may_not(GUARD, *CREATE, document=incident("x" * 64, world.namespace), says="63 characters")
     alice.may(*CREATE, document=incident("x" * 63, world.namespace))
 
@@ -172,6 +172,7 @@ def test_1_28_records_are_written_by_the_operator_only(world: World) -> None:
     """Status of every kind, and Ledgers in all ways, against a role of */*/* and against cluster-admin."""
     guard = "nightorders-records"
     ledger = {**head("Ledger", "ledger", world.namespace), "spec": {}}
+    others = [{**head("Ledger", name, world.namespace), "spec": {}} for name in ("audit", "fleet")]
     mallory = world.wildcard()
     platform = {**head("ClusterRemediationPolicy", world.namespace), "spec": {"fleet": {"perHour": 1}}}
     mallory.may(*CREATE, document=policy("orders", world.namespace, "L1"))
@@ -181,6 +182,15 @@ def test_1_28_records_are_written_by_the_operator_only(world: World) -> None:
             actor.may_not(guard, *CREATE, document=ledger, says="operator's account only")
             actor.may_not(guard, "apply", "--server-side", "-f", "-", document=ledger, says="operator's account only")
         world.operator.may(*CREATE, document=ledger)
+        for document in others:  # the heads of the audit chains, and what would be the fleet's book
+            mallory.may_not(guard, *CREATE, document=document, says="operator's account only")
+            world.operator.may(*CREATE, document=document)
+            name, head_of_a_lie = document["metadata"]["name"], '{"spec":{"audit":{"sequence":7,"heads":[]}}}'
+            mallory.may_not(guard, "patch", "ledger", name, "--type=merge", "-p", head_of_a_lie, says="operator's account only")
+            mallory.may_not(guard, "delete", "ledger", name, says="go with their namespace")
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}
+        tied = json.dumps({"metadata": {"ownerReferences": [owner]}})
+        mallory.may_not(guard, "patch", "ledger", "audit", "--type=merge", "-p", tied, says="operator's account only")
         change = ("patch", "ledger", "ledger", "--type=merge", "-p", '{"metadata":{"labels":{"a":"b"}}}')
         for actor in (mallory, world.admin):
             actor.may_not(guard, *change, says="operator's account only")

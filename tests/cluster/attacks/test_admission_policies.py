@@ -63,6 +63,55 @@ def test_9_l4_needs_grant_l4_besides(world: World) -> None:
     granter.may(*APPLY, document=policy("orders", world.namespace, "L4"))
 
 
+def _with(document: Json, *, rule: Json | None = None, **spec: object) -> Json:
+    """A policy with more in its first rule and its spec."""
+    first, *rest = document["spec"]["rules"]
+    return {**document, "spec": {**document["spec"], "rules": [{**first, **(rule or {})}, *rest], **spec}}
+
+
+def test_9_what_a_rule_may_earn_counts_and_not_where_it_begins(world: World) -> None:
+    """Recorded outcomes carry it up to `level`, and nobody is asked again then."""
+    poor = world.user("poor", "nightorders-policy-author")
+    earning = {"earn": {"from": "L1", "successes": 1}}
+    poor.may_not(GUARD, *CREATE, document=_with(policy("orders", world.namespace, "L3"), rule=earning), says="poor may not patch")
+    poor.may(*CREATE, document=_with(policy("orders", world.namespace, "L2"), rule=earning))
+    rich = world.user("rich", "nightorders-policy-author", "edit")
+    rich.may_not(GUARD, *APPLY, document=_with(policy("orders", world.namespace, "L4"), rule=earning), says="lacks the verb grant-l4")
+    rich.may(*APPLY, document=_with(policy("orders", world.namespace, "L3"), rule=earning))
+
+
+def test_9_shadow_touches_nothing_but_one_word_makes_it_act(world: World) -> None:
+    """So its rules need the same rights, and the flip of that word by somebody without them is refused."""
+    poor = world.user("poor", "nightorders-policy-author")
+    shadow = _with(policy("orders", world.namespace, "L3"), enforcement="Shadow")
+    poor.may_not(GUARD, *CREATE, document=shadow, says="poor may not patch")
+    rich = world.user("rich", "nightorders-policy-author", "edit")
+    rich.may(*APPLY, document=shadow)
+    flip = ("patch", "remediationpolicy", "orders", "--type=merge", "-p", '{"spec":{"enforcement":"Enforce"}}')
+    poor.may_not(GUARD, *flip, says="poor may not patch")
+    rich.may(*flip)
+    back = ("patch", "remediationpolicy", "orders", "--type=merge", "-p", '{"spec":{"enforcement":"Shadow"}}')
+    poor.may_not(GUARD, *back, says="poor may not patch")  # any change of such a policy; lowering the level is the way that always works
+    poor.may("patch", "remediationpolicy", "orders", "--type=json", "-p", '[{"op":"replace","path":"/spec/rules/0/level","value":"L1"}]')
+
+
+def test_9_15_16_what_else_makes_a_rule_do_more_is_a_change_like_any_other(world: World) -> None:
+    """Its freezes, its breaker, its pause of GitOps owners, its emergency door: no way around the right that the rule uses."""
+    rich = world.user("rich", "nightorders-policy-author", "edit")
+    freeze = {"name": "weekend", "from": "2026-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z"}
+    rich.may(*APPLY, document=_with(policy("orders", world.namespace, "L3"), freezes=[freeze]))
+    poor = world.user("poor", "nightorders-policy-author")
+    for change in (
+        '[{"op":"remove","path":"/spec/freezes"}]',
+        '[{"op":"add","path":"/spec/freezes/0/allow","value":["RollbackWorkload"]}]',
+        '[{"op":"add","path":"/spec/breaker","value":{"failures":20}}]',
+        '[{"op":"replace","path":"/spec/rules/0/gitOps","value":"Pause"}]',
+        '[{"op":"replace","path":"/spec/rules/0/approval/emergency","value":"Allow"}]',
+        '[{"op":"replace","path":"/spec/rules/0/approval/serviceAccounts","value":"Allow"}]',
+    ):
+        poor.may_not(GUARD, "patch", "remediationpolicy", "orders", "--type=json", "-p", change, says="poor may not patch")
+
+
 def test_9_a_gitops_account_is_an_author_like_any_other(world: World) -> None:
     flux = world.robot("flux", "nightorders-policy-author")
     flux.may_not(GUARD, *APPLY, document=policy("orders", world.namespace, "L3"), says=":flux may not patch deployments.apps")

@@ -33,7 +33,7 @@ def _rules(world: World, namespace: str) -> list[Json]:
     return rules
 
 
-def test_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(world: World) -> None:
+def test_30_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(world: World) -> None:
     """The complete list, in an ordinary namespace and in its own."""
     for namespace in (world.namespace, "nightorders-system"):
         for rule in _rules(world, namespace):
@@ -44,6 +44,8 @@ def test_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(worl
                 "delete",
                 "deletecollection",
                 "approve",
+                "approve-emergency",
+                "stop",
                 "grant-l4",
                 "emergency-delete",
                 "bind",
@@ -67,7 +69,7 @@ def test_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(worl
                 }, said
 
 
-def test_the_operator_cannot(world: World) -> None:
+def test_30_the_operator_cannot(world: World) -> None:
     for verb, resource in (
         ("get", "secrets"),
         ("list", "secrets"),
@@ -110,11 +112,11 @@ def test_the_operator_can_do_its_work(world: World) -> None:
         world.operator.may("get", name)
 
 
-def test_it_reads_every_policy_and_binding_that_ships_and_they_are_as_shipped(world: World) -> None:
-    """Row 2: the operator compares. It must be allowed to get each one by name, and find live spec == shipped spec, cleanly typed."""
+def test_2_it_reads_every_policy_and_binding_that_ships_and_they_are_as_shipped(world: World) -> None:
+    """The operator compares. It must be allowed to get each one by name, and find live spec == shipped spec, cleanly typed."""
     files = sorted((MANIFESTS / "admission").glob("*.yaml"))
     shipped = [d for path in files for d in yaml.safe_load_all(path.read_text()) if d["kind"] != "Kustomization"]
-    assert len(shipped) == 15
+    assert len(shipped) == 19
     for document in shipped:
         name = document["metadata"]["name"]
         live = json.loads(world.operator.may("get", document["kind"], name, "-o", "json"))
@@ -126,7 +128,7 @@ def test_it_reads_every_policy_and_binding_that_ships_and_they_are_as_shipped(wo
             assert live["spec"]["validationActions"] == ["Deny", "Audit"], name
 
 
-def test_the_right_to_act_is_where_it_was_bound_and_only_there(world: World) -> None:
+def test_30_the_right_to_act_is_where_it_was_bound_and_only_there(world: World) -> None:
     """As installed: nowhere (L1). Bound with the example, as a user would: there, patch on Deployments and nothing besides."""
     world.cluster.apply(deployment("checkout", world.namespace))
     act = ("patch", "deployment", "checkout", "--type=merge", "-p", '{"metadata":{"labels":{"nightorders.dev/execution":"x-1"}}}')
@@ -146,12 +148,36 @@ def test_the_right_to_act_is_where_it_was_bound_and_only_there(world: World) -> 
     assert "cannot patch resource" in world.operator.run(*act).stderr
 
 
-def test_install_binds_no_role_to_act(world: World) -> None:
+def test_30_install_binds_no_role_to_act(world: World) -> None:
     everything = json.loads(world.admin.may("get", "rolebindings,clusterrolebindings", "-A", "-o", "json"))["items"]
     of_install = [b for b in everything if b["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "nightorders"]
     roles = {b["roleRef"]["name"] for b in of_install if b["metadata"].get("namespace") in (None, "nightorders-system")}
     assert roles == {"nightorders", "nightorders-leader-election", "nightorders-reader", "nightorders-reader-logs"}
     assert all(s["name"] == "nightorders" for b in of_install for s in b["subjects"])
+
+
+def test_3_16_the_verbs_of_emergencies_are_not_given_away_with_the_common_roles(world: World) -> None:
+    """Neither by the common roles nor by ours that are for something else, and those of the platform not within a namespace."""
+    common = ("view", "edit", "admin", "nightorders-approver", "nightorders-incident-author", "nightorders-policy-author")
+    asked = (
+        ("approve-emergency", "incidents.nightorders.dev"),
+        ("approve-emergency", "clusterremediationpolicies.nightorders.dev"),
+        ("stop", "remediationpolicies.nightorders.dev"),
+        ("stop", "clusterremediationpolicies.nightorders.dev"),
+        ("grant-l4", "remediationpolicies.nightorders.dev"),
+        ("emergency-delete", "incidents.nightorders.dev"),
+    )
+    person = world.user("person", *common)
+    special = world.user("special", "nightorders-emergency-approver", "nightorders-stop-lifter", "nightorders-platform")
+    for verb, resource in asked:
+        where = ("-A",) if resource.startswith("cluster") else ()  # asked within a namespace, RoleBindings would be looked at
+        assert person.run("auth", "can-i", verb, resource, *where).stdout.strip() == "no", f"{verb} {resource}"
+        allowed = special.run("auth", "can-i", verb, resource, *where).stdout.strip()
+        of_the_namespace = (verb, resource) in (asked[0], asked[2])
+        assert allowed == ("yes" if of_the_namespace else "no"), f"{verb} {resource}"
+    with world.everywhere(special, "nightorders-platform"):
+        for verb in ("stop", "approve-emergency"):
+            assert special.run("auth", "can-i", verb, "clusterremediationpolicies.nightorders.dev", "-A").stdout.strip() == "yes"
 
 
 def test_20_incidents_are_not_given_away_with_the_common_roles(world: World) -> None:
@@ -166,7 +192,7 @@ def test_20_incidents_are_not_given_away_with_the_common_roles(world: World) -> 
     assert reader.run("auth", "can-i", "patch", "incidents.nightorders.dev").stdout.strip() == "no"
 
 
-def test_an_admin_cannot_give_herself_the_verb_approve(world: World) -> None:
+def test_3_an_admin_cannot_give_herself_the_verb_approve(world: World) -> None:
     boss = world.user("boss", "admin")
     answer = boss.run("create", "rolebinding", "me", "--clusterrole=nightorders-approver", "--user=boss")
     assert "attempting to grant RBAC permissions not currently held" in answer.stderr

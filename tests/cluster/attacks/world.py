@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,11 @@ LEAST_PLAN: Json = _status("plan")
 LEAST_EXECUTION: Json = _status("executions", "[]")
 
 
-def plan(digest: str = DIGEST, *, kind: str = "Deployment", target: str = "checkout") -> Json:
-    """A staged plan, as far as admission looks at it."""
+def plan(digest: str = DIGEST, *, kind: str = "Deployment", target: str = "checkout", needs: Json | None = None) -> Json:
+    """A staged plan, as far as admission looks at it. `needs`: whose approval, where the defaults do not hold."""
     changed = {"apiVersion": "apps/v1", "kind": kind, "name": target}
-    return {**LEAST_PLAN, "digest": digest, "target": {**LEAST_PLAN["target"], **changed}}
+    wanted = {"needs": {**NEEDS, **needs}} if needs else {}
+    return {**LEAST_PLAN, "digest": digest, "target": {**LEAST_PLAN["target"], **changed}, **wanted}
 
 
 def approved(status: str, reason: str) -> Json:
@@ -142,7 +144,13 @@ def execution(state: str, digest: str = DIGEST) -> Json:
     return {**LEAST_EXECUTION, "id": "x-1", "state": state, "planDigest": digest}
 
 
+NEEDS: Json = {"count": 1, "expiresSeconds": 900, "separationOfDuties": False, "serviceAccounts": "Deny", "frozenBy": "None"}
 WAITING: Json = {"plan": plan(), "conditions": [approved("False", "Waiting")]}
+
+
+def waiting(digest: str = DIGEST, **needs: Any) -> Json:
+    """A status in which a plan with such needs waits."""
+    return {**WAITING, "plan": plan(digest, needs=needs)}
 
 
 @dataclass(frozen=True)
@@ -235,6 +243,16 @@ class World:
         actor = self.user(name)
         self.role(name, ("*", "*", "*"))
         return actor
+
+    @contextmanager
+    def everywhere(self, actor: Actor, role: str) -> Iterator[None]:
+        """A ClusterRoleBinding, for as long as the block lasts."""
+        name = f"{self.namespace}-{actor.name}"
+        self.cluster.apply(binding(name, None, role, {"kind": "User", "name": actor.name}))
+        try:
+            yield
+        finally:
+            self.admin.may("delete", "clusterrolebinding", name)
 
     def incident(self, status: Json | None = None, *, name: str = "inc", **metadata: Any) -> None:
         """An Incident that the operator opened and brought to `status`."""

@@ -279,3 +279,22 @@ async def test_impossible_settings_are_refused() -> None:
     async with connected() as (_, client):
         with pytest.raises(ValueError, match="longer"):
             candidate(client, "a", lease=1.0, renew_deadline=2.0)
+
+
+@pytest.mark.threat(17)
+async def test_the_term_is_the_leases_own_and_stays_when_the_leadership_is_lost() -> None:
+    """A label value that admission computes from the Lease; a stale leader goes on stamping its old one."""
+    async with connected() as (api, client):
+        store = Store(api)
+        a, b = candidate(client, "node-a_" + "a" * 36), candidate(client, "b")
+        assert a.term == ""
+        await a.acquire()
+        assert a.term == "0." + "a" * 36
+        await a.release()
+        await b.acquire()
+        assert (a.term, b.term) == ("0." + "a" * 36, "1.b")
+        store.lease = None  # deleted: the transitions begin again, the holders differ
+        await b.release()
+        await a.acquire()
+        assert a.term == "0." + "a" * 36
+        assert len(LeaderLease(client, namespace="sys").identity.rpartition("_")[2]) == 36
