@@ -18,12 +18,16 @@ DEADLINE = timedelta(seconds=600)
 
 @dataclass
 class Controllers:
-    """`missing` images cannot be pulled; `sick` ones never become ready. Everything else is Ready after two seconds."""
+    """`missing` images cannot be pulled; `dead` ones are never ready, `sick` ones not while a Deployment asks for them.
+
+    Everything else is Ready after two seconds.
+    """
 
     api: Api
     missing: set[str] = field(default_factory=set)
     sick: set[str] = field(default_factory=set)
     _pods: int = 0
+    dead: set[str] = field(default_factory=set)
 
     def sync(self) -> None:
         """Works until nothing changes any more at this moment."""
@@ -50,6 +54,7 @@ class Controllers:
     # ------------------------------------------------------------ pods
 
     def _kubelet(self, namespace: str) -> None:
+        asked = {d["spec"]["template"]["spec"]["containers"][0]["image"] for d in self.api.all("Deployment", namespace)}
         for raw in list(self.api.all("Pod", namespace)):
             pod = clone(raw)
             image = pod["spec"]["containers"][0]["image"]
@@ -66,7 +71,7 @@ class Controllers:
                 state = {"running": {"startedAt": stamp(started + STARTS_IN)}}
             else:
                 state = {"waiting": {"reason": "ContainerCreating"}}
-            ready = "running" in state and image not in self.sick
+            ready = "running" in state and image not in self.dead and not (image in self.sick and image in asked)
             before = next((c for c in pod.get("status", {}).get("conditions", ()) if c["type"] == "Ready"), None)
             same = before is not None and before["status"] == str(ready)
             at = before["lastTransitionTime"] if same and before else stamp(self.api.clock.now())

@@ -98,7 +98,7 @@ async def test_an_undo_over_somebody_elses_change(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         within,
         "_undoing",
-        lambda s, e, target, digest, now: steps.Undo(e, target, s.backward) if digest != e.before else steps.Idle("", None),
+        lambda s, e, plan, target, digest, now: steps.Undo(e, target, s.backward) if digest != e.before else steps.Idle("", None),
     )
     await judged(scenario, "an undo of something else|more than one effect")
 

@@ -223,6 +223,9 @@ class Gatherer:
                 return s
             snapshot = await self.snapshot(s.incident.metadata.namespace, None, max_age=timedelta(0))
             return replace(s, samples=await self.measure(s.incident, plan, s.target, snapshot))
+        if execution.state == "Undoing" and digest_for(plan, s.target) == execution.before:
+            snapshot = await self.snapshot(s.incident.metadata.namespace, None, max_age=timedelta(0))
+            return replace(s, samples=built_in(s.incident, plan, s.target, snapshot, self._ports.clock.now()))
         action = CATALOGUE[plan.action]
         change, inverse = action.sources(plan, s.incident.metadata.namespace)
         forward = execution.state == "Reserved"

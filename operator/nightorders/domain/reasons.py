@@ -66,6 +66,7 @@ class Reason(StrEnum):
     UNDOING = "Undoing"
     UNDONE = "Undone"
     UNDO_VERIFIED = "UndoVerified"  # after the undo it serves as before
+    UNDO_NOT_VERIFIED = "UndoNotVerified"  # the spec was put back, but it does not serve as before
     # Verified
     VERIFYING = "Verifying"
     RECOVERED = "Recovered"

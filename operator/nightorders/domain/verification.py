@@ -20,6 +20,7 @@ from .plan import digest_for
 from .snapshot import KubeObject
 
 WORSE_SAMPLES = 2
+UNDO_EVERY = timedelta(seconds=1)  # between two looks at what was put back; two good ones in a row end the undo
 BREAK = 3  # a gap of more than so many intervals between two rounds is a break
 SLACK = timedelta(seconds=2)
 SYMPTOM, ROLLOUT, DEPENDENTS, SERVING = "symptom", "rollout", "dependents", "serving"
@@ -197,6 +198,37 @@ def worse_on_workload(latest: Mapping[str, Measurement]) -> str:
     return "; ".join(
         f"{name}: {latest[name].message}" for name in (SERVING, DEPENDENTS) if name in latest and latest[name].verdict == "Fail"
     )
+
+
+@dataclass(frozen=True)
+class AsBefore:
+    """Whether it serves as before the action. `tolerable`: short of that by no more than its own rollout may take down at a time."""
+
+    holds: bool
+    tolerable: bool
+    message: str
+
+
+def as_before(v: Verification, samples: Sequence[Measurement], target: KubeObject) -> AsBefore:
+    """Judges an undo: as many pods ready as in the baseline, no dependent worse, and the controller has seen the spec that was put back."""
+    latest = {m.check: m for m in samples}
+    serving, dependents = latest.get(SERVING), latest.get(DEPENDENTS)
+    baseline = next((m.value for m in v.baseline if m.check == SERVING), "")
+    if serving is None or dependents is None:
+        return AsBefore(False, False, "nothing was measured yet")
+    if not baseline.isdigit():
+        return AsBefore(False, False, "how many pods were ready before is not known")
+    if not serving.value.isdigit():
+        return AsBefore(False, False, serving.message)
+    if dependents.verdict != "Pass":
+        return AsBefore(False, False, dependents.message)
+    ready, before = int(serving.value), int(baseline)
+    numbers = f"{ready} of {before} pods ready" if ready <= before else f"{ready} pods ready, {before} before"
+    if _int(target.at("status", "observedGeneration", default=0)) < _int(target.at("metadata", "generation", default=0)):
+        return AsBefore(False, False, f"its controller has not seen it yet ({numbers})")
+    if ready < before:
+        return AsBefore(False, ready >= before - unavailable_allowed(target), numbers)
+    return AsBefore(True, True, f"as before: {numbers}")
 
 
 def _worsened_metrics(plan: Plan, baseline: Sequence[Measurement], failing: Sequence[Measurement]) -> str:

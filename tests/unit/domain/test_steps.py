@@ -671,13 +671,6 @@ def test_an_undo_is_not_held_up_by_what_holds_up_new_actions(fields: dict[str, A
     assert isinstance(next_step(in_execution("Undoing", **fields), NOW), Undo)
 
 
-def test_what_is_as_before_is_undone() -> None:
-    step = next_step(in_execution("Undoing", target=deployment()), NOW)
-    assert isinstance(step, Settle)
-    assert step.execution.result == "Undone"
-    assert cond(step, "Closed") == ("False", Reason.UNDONE.value)
-
-
 def test_an_undo_does_not_go_over_somebody_elses_change() -> None:
     step = next_step(in_execution("Undoing", target=deployment(template("8"))), NOW)
     assert isinstance(step, Settle)

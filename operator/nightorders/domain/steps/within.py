@@ -39,7 +39,7 @@ def in_execution(s: Situation, e: Execution, plan: Plan, now: datetime) -> Step:
         case "Applied":
             return _applied(s, e, plan, digest, now)
         case _:
-            return _undoing(s, e, s.target, digest, now)
+            return _undoing(s, e, plan, s.target, digest, now)
 
 
 def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest: str, stamped: bool, now: datetime) -> Step:
@@ -166,9 +166,12 @@ def _concluded(s: Situation, e: Execution, plan: Plan, verdict: verification.Ver
     return Save(record.done(), timedelta(0), (Reason.UNDOING, message), warning=True)
 
 
-def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: datetime) -> Step:
+def _undoing(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest: str, now: datetime) -> Step:
     if digest == e.before:
-        return settle(s, e, "Undone", f"{target.title} is as it was before the action", Reason.UNDONE, now)
+        return _as_before(s, e, plan, target, now)
+    if e.undone_at is not None:
+        message = f"{target.title} was changed by somebody else after it was put back; it is theirs now"
+        return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
     if digest != e.after:
         return settle(
             s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now
@@ -178,3 +181,36 @@ def _undoing(s: Situation, e: Execution, target: KubeObject, digest: str, now: d
     if s.backward is None:
         return settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
     return Undo(e, target, s.backward)
+
+
+def _as_before(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: datetime) -> Step:
+    """The spec is what it was; the undo is over when it serves as before, too: seen twice, or else a human has to know."""
+    v = s.incident.status.verification
+    assert v is not None, "an execution is saved together with its verification"
+    began = e.undone_at or now
+    put_back = e.model_copy(update={"undone_at": began})
+    look = verification.as_before(v, s.samples, target)
+    why = f"{v.verdict}: {v.message}" if v.message else v.verdict
+    deadline = began + timedelta(seconds=plan.verify.seconds)
+    record = Record(s.incident, now).execution(put_back)
+    since = v.passing_since if e.undone_at is not None else None  # what passed before the undo says nothing about it
+    if look.holds and since is not None and now - since >= verification.UNDO_EVERY:
+        return _undone(s, put_back, why, look.message, record, now)
+    if not look.holds and now >= deadline:
+        if look.tolerable:
+            return _undone(s, put_back, why, look.message, record, now)
+        message = f"{target.title} was put back, but it is not as before after {plan.verify.seconds} s: {look.message}"
+        record.condition("Executed", "False", Reason.UNDONE, f"{target.title} has the spec that it had before")
+        record.condition("Verified", "False", Reason.UNDO_NOT_VERIFIED, f"{why}; {message}")
+        return settle(s, put_back, "Escalated", message, Reason.ESCALATED, now, record)
+    record.set(verification=v.model_copy(update={"passing_since": (since or now) if look.holds else None}))
+    if e.undone_at is None:
+        record.story(f"{target.title} has the spec that it had before; measuring whether it serves as before", kind="Execution")
+    message = f"{why}; put back at {began:%H:%M:%S}Z, measuring until {deadline:%H:%M:%S}Z: {look.message}"
+    record.condition("Verified", "False", Reason.UNDOING, message)
+    return save(s, record, verification.UNDO_EVERY, None)
+
+
+def _undone(s: Situation, e: Execution, why: str, message: str, record: Record, now: datetime) -> Step:
+    record.condition("Verified", "False", Reason.UNDO_VERIFIED, f"{why}; undone, {message}")
+    return settle(s, e, "Undone", message, Reason.UNDONE, now, record)
