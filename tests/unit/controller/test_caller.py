@@ -15,11 +15,12 @@ from nightorders.api.v1alpha1 import Incident, IncidentStatus
 from nightorders.api.v1alpha1.incident import Taken
 from nightorders.api.v1alpha1.ledger import LedgerSpec
 from nightorders.controller.caller import RARELY, Caller
+from nightorders.controller.orders import channel_problems
 from nightorders.controller.queue import WorkQueue
 from nightorders.ports import ConflictError, PermanentError, PortError, TransientError
 from tests.component.fakes import START as NOW
 from tests.component.fakes import Announcer, Api, Call, Clock, Died, Incidents, Ledgers, Policies, Reader
-from tests.unit.domain.make import outcome
+from tests.unit.domain.make import outcome, policy
 from tests.unit.domain.test_escalation import FAULT, NO_PLAN, UNDONE, WAITING, condition, execution
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -370,3 +371,9 @@ async def test_it_waits_for_the_books_to_be_closed_but_not_for_ever() -> None:
 async def test_an_incident_that_is_gone_is_nothing() -> None:
     w = World()
     assert await w.caller.look((SHOP, "none")) is None
+
+
+def test_a_policy_says_which_channel_nobody_hears() -> None:
+    named = policy(escalate={"to": ["oncall", "chat"]})
+    assert channel_problems(named, Channels()) == ["chat: channel chat is not defined"]
+    assert channel_problems(policy(), Channels()) == []
