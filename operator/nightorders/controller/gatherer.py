@@ -142,9 +142,10 @@ class Gatherer:
         """Whether a stop is in force for that namespace, read directly."""
         places = (namespace, self._operator.namespace)
         found = await asyncio.gather(*(self._ports.reader.get(ObjectKey("v1", "ConfigMap", p, STOP_CONFIGMAP)) for p in places))
+        denied = any(isinstance(a, KubeObject) and a.at("data", "undo") == "Deny" for a in found)
         for place, answer in zip(places, found, strict=True):
             if isinstance(answer, KubeObject):
-                return Stop(where=place)
+                return Stop(where=place, undo_denied=denied)
             if isinstance(answer, NotLooked):
                 return Stop(unknown=f"ConfigMap/{STOP_CONFIGMAP} in {place}: {answer.because}")
         return Stop()

@@ -29,10 +29,11 @@ PROTECTED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease
 
 @dataclass(frozen=True)
 class Stop:
-    """Whether a stop is in force. `unknown` non-empty: cannot tell, which is a stop as well."""
+    """Whether a stop is in force. `unknown` non-empty: cannot tell, which is a stop as well. `undo_denied`: not even an undo may pass."""
 
     where: str = ""
     unknown: str = ""
+    undo_denied: bool = False
 
     @property
     def in_force(self) -> bool:

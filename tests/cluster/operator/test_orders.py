@@ -255,7 +255,42 @@ def test_a_stop_in_the_middle_of_a_verification_still_undoes_and_says_so(scene: 
     assert scene.image() == BAD
     assert len(mutations(scene.cluster, OPERATOR, scene.namespace)) == 2
     told = " ".join(e["what"] for e in incident["status"]["timeline"])
-    assert "stop" in told
+    assert "although a stop is in force" in told
+
+
+def test_a_stop_that_denies_the_undo_calls_a_human_instead(scene: Scene) -> None:
+    scene.apply(orders("L4", verify={**NEVER_PASSES, "for": "8s"}))
+    break_it(scene)
+    scene.incident("Verifying")
+    scene.kubectl("create", "configmap", "nightorders-stop", "--from-literal=undo=Deny")
+    incident = scene.incident("Escalated")
+    assert scene.image() == GOOD
+    assert "undo: Deny" in incident["status"]["executions"][0]["message"]
+    assert len(mutations(scene.cluster, OPERATOR, scene.namespace)) == 1
+
+
+def test_an_emergency_approval_passes_a_freeze_and_is_counted(scene: Scene) -> None:
+    scene.apply(orders("L3", approval={"emergency": "Allow"}, spec={"freezes": [ALWAYS]}))
+    break_it(scene)
+    incident = scene.incident("AwaitingApproval")
+    assert incident["status"]["plan"]["needs"]["frozenBy"] == "Namespace"
+    assert "emergency approvals" in condition(incident, "Approved")["message"]
+    ann = scene.approver()
+    scene.approve(incident, ann, "ann")  # an ordinary one does not count
+    name, digest = incident["metadata"]["name"], incident["status"]["plan"]["digest"]
+    notes = [f"emergency.nightorders.dev/one={digest}|ann", "why.nightorders.dev/one=the shop is down"]
+    refused = scene.kubectl("annotate", "incident", name, *notes, who=ann, check=False)
+    assert "approve-emergency" in refused
+    scene.kubectl("create", "role", "emergency", "--verb=approve-emergency", "--resource=incidents.nightorders.dev")
+    scene.kubectl("create", "rolebinding", "emergency", "--role=emergency", "--user=ann")
+    until(lambda: "annotated" in scene.kubectl("annotate", "incident", name, *notes, who=ann, check=False), "ann may now")
+    incident = scene.incident("Recovered")
+    (done,) = incident["status"]["executions"]
+    assert (done["emergency"], done["approvedBy"]) == (True, ["ann"])
+    assert [o["emergency"] for o in scene.get("ledger/ledger")["spec"]["outcomes"]] == [True]
+    until(lambda: scene.get("rempol/web")["status"].get("emergencyApprovals") == 1, "the policy counts it")
+    told = next(a for a in incident["status"]["approvals"] if a.get("emergency"))
+    assert told["why"] == "the shop is down"
 
 
 def test_scores_speakers_and_gates_are_in_the_status(scene: Scene) -> None:

@@ -160,7 +160,11 @@ def _concluded(s: Situation, e: Execution, plan: Plan, verdict: verification.Ver
     if wish == "Escalate" or e.by == "human" or not verdict.by_workload:
         advice = f"; to put back what was there before: see {plan.inverse.ref}" if e.by == "human" else ""
         return settle(s, e, "Escalated", f"{verdict.verdict}: {verdict.message}{advice}", Reason.ESCALATED, now, record)
-    message = f"{verdict.verdict}: {verdict.message}; putting back what was there before"
+    if s.stop.undo_denied:
+        message = f"{verdict.verdict}: {verdict.message}; not put back: {_stop_denies(s)}; see {plan.inverse.ref} for what was there before"
+        return settle(s, e, "Escalated", message, Reason.STOPPED, now, record)
+    held = f" although a stop is in force in {s.stop.where}: it lets an undo pass" if s.stop.where else ""
+    message = f"{verdict.verdict}: {verdict.message}; putting back what was there before{held}"
     record.execution(e.model_copy(update={"state": "Undoing", "undo_started_at": now}))
     record.condition("Executed", "True", Reason.UNDOING, message).story(message, kind="Execution")
     return Save(record.done(), timedelta(0), (Reason.UNDOING, message), warning=True)
@@ -176,11 +180,17 @@ def _undoing(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest:
         return settle(
             s, e, "Superseded", f"{target.title} was changed by somebody else; not undone over their change", Reason.SUPERSEDED, now
         )
+    if s.stop.undo_denied:
+        return settle(s, e, "Escalated", f"not put back: {_stop_denies(s)}", Reason.STOPPED, now)
     if s.backward is None and s.patch_unread and now - (e.undo_started_at or now) < UNDO_AGAIN_FOR:
         return Idle(f"cannot read what to put back: {s.patch_problem}", SOON)
     if s.backward is None:
         return settle(s, e, "Escalated", f"the undo cannot be carried out: {s.patch_problem}", Reason.ESCALATED, now)
     return Undo(e, target, s.backward)
+
+
+def _stop_denies(s: Situation) -> str:
+    return f"ConfigMap nightorders-stop (in force in {s.stop.where}) says undo: Deny"
 
 
 def _as_before(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: datetime) -> Step:
