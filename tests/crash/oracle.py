@@ -210,6 +210,7 @@ def end_state(incidents: list[Json], deployment: Json, ledger: Json, fleet: Json
         "stamped by": None if stamp is None else ids.index(stamp) if stamp in ids else "somebody else",
         "outcomes in the namespace": _outcomes(ledger, namespace, ids),
         "outcomes in the fleet": _outcomes(fleet, namespace, ids),
+        "rejections in the namespace": len((ledger.get("spec") or {}).get("rejections") or []),
         "slots taken in the namespace": _slots(ledger, namespace),
         "slots taken in the fleet": _slots(fleet, namespace),
     }

@@ -23,7 +23,8 @@ class Scene:
     deployment: Json
     annotate: Callable[[Json, dict[str, str]], bool]
     set_image: Callable[[str], bool]
-    shake: Callable[[], bool]
+    renew_pods: Callable[[], bool]
+    cure: Callable[[], bool]
     done: set[str] = field(default_factory=set)
 
     @property
@@ -52,7 +53,7 @@ class Outcome:
     verify: Json
     human: Callable[[Scene], None]
     reached: Callable[[Json], bool]
-    sick: bool = False  # a pod of the old release that starts from now on never becomes ready
+    sick: bool = False  # a pod of the old release that starts after the new release does not become ready, until it is cured
 
 
 def _says(incident: Json, prefix: str) -> dict[str, str]:
@@ -79,9 +80,11 @@ def supersedes(scene: Scene) -> None:
 
 
 def makes_it_worse(scene: Scene) -> None:
-    """Nobody's doing: once the rollback is there, the pods of the old release die, and those in their place never become ready."""
+    """Nobody's doing: while the rollback is there, the pods of the old release die, and those in their place do not become ready."""
     if scene.image == GOOD:
-        scene.once("shake", scene.shake)
+        scene.once("worse", scene.renew_pods)
+    elif "worse" in scene.done:
+        scene.once("as before", lambda: scene.cure() and scene.renew_pods())
 
 
 def _phase(phase: str) -> Callable[[Json], bool]:
@@ -92,7 +95,7 @@ OUTCOMES = {
     o.name: o
     for o in (
         Outcome("Recovered", "L3", 1, {"for": "2s", "every": "1s"}, approves, _phase("Recovered")),
-        Outcome("Undone", "L4", 2, {"for": "10s", "every": "1s"}, makes_it_worse, _phase("Undone"), sick=True),
+        Outcome("Undone", "L4", 2, {"for": "20s", "every": "1s"}, makes_it_worse, _phase("Undone"), sick=True),
         Outcome(
             "Rejected",
             "L3",

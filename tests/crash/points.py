@@ -84,7 +84,7 @@ def _entry(spec: Json) -> str:
         return "outcome, slot free"
     if spec.get("healthyRevisions"):
         return "healthy revision"
-    return ", ".join(sorted(spec)) or "opened"
+    return ", ".join(sorted(k for k, v in spec.items() if v) or sorted(spec)) or "opened"
 
 
 def points(writes: Iterable[Request], namespace: str) -> list[Point]:

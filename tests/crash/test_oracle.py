@@ -136,6 +136,7 @@ DOCTORED: dict[str, Json] = {
     "a slot in the fleet": end_state([incident()], target(), ledger(), ledger(slots=1), NS),
     "no outcome in the namespace": end_state([incident()], target(), {}, ledger(), NS),
     "another outcome in the fleet": end_state([incident()], target(), ledger(), ledger("Undone"), NS),
+    "a rejection": end_state([incident()], target(), {"spec": {**ledger()["spec"], "rejections": [{}]}}, ledger(), NS),
     "a finalizer": end_state([{**incident(), "metadata": {"finalizers": ["nightorders.dev/execution"]}}], target(), ledger(), ledger(), NS),
 }
 

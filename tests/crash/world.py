@@ -79,7 +79,7 @@ class World:
         cluster = self.cluster
         install(cluster)
         allow_rollback(cluster, "default")
-        cluster.apply(GENEROUS, *_everywhere(behaviour.image_missing("everywhere", BAD)))
+        cluster.apply(GENEROUS, *PULL_FAILS)
         pki = cluster.directory / "pki"
         pair = Authority.load(pki).issue("crash-approver", USER, [])
         self.admin = cluster.api()
@@ -177,6 +177,10 @@ class World:
         """Its namespace and what was made for it go, in the background."""
         with contextlib.suppress(ApiError):
             self.admin.request("DELETE", f"/api/v1/namespaces/{namespace}")
+        self.cure(namespace)
+
+    def cure(self, namespace: str) -> None:
+        """Pods of the old release that start from now on become ready."""
         for stage in _sick(namespace):
             with contextlib.suppress(ApiError):
                 self.admin.request("DELETE", f"/apis/kwok.x-k8s.io/v1alpha1/stages/{stage['metadata']['name']}")
@@ -283,7 +287,7 @@ class Run:
             return
         incident, target = self._incident(), self._target()
         if self._scene is None:
-            self._scene = Scene(incident, target, self._annotate, self._set_image, self._shake)
+            self._scene = Scene(incident, target, self._annotate, self._set_image, self._renew_pods, self._cure)
         self._scene.incident, self._scene.deployment = incident, target
         if incident:
             self.outcome.human(self._scene)
@@ -319,7 +323,12 @@ class Run:
     def _set_image(self, image: str) -> bool:
         return self._patch(self.world.human, self._target_path(), _image(image))
 
-    def _shake(self) -> bool:
+    def _cure(self) -> bool:
+        self.world.cure(self.namespace)
+        self.world.cluster.apply(*PULL_FAILS)  # nothing new: makes the simulator look at its stages again
+        return True
+
+    def _renew_pods(self) -> bool:
         self.world.admin.request("DELETE", f"/api/v1/namespaces/{self.namespace}/pods?labelSelector=app%3D{APP}")
         return True
 
@@ -354,6 +363,9 @@ def _everywhere(stages: list[Json]) -> list[Json]:
         selector = stage["spec"]["selector"]
         selector["matchExpressions"] = [e for e in selector["matchExpressions"] if e["key"] != ".metadata.namespace"]
     return stages
+
+
+PULL_FAILS = _everywhere(behaviour.image_missing("everywhere", BAD))
 
 
 def _sick(namespace: str) -> list[Json]:
