@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nightorders.api.meta import APPROVE_PREFIX, Level
 from nightorders.api.v1alpha1.incident import Approval, Speaker
-from nightorders.domain import approval, autonomy, gates, judgement, steps
+from nightorders.domain import approval, autonomy, gates, judgement, scores, steps
 from nightorders.domain.gates import Stop
 from nightorders.domain.situation import Proof
 from nightorders.domain.snapshot import NotLooked
@@ -23,7 +23,7 @@ from tests.unit.domain.generate import Case, cases, check, corpus, the_proposal
 from tests.unit.domain.make import FLUX, MINUTE, NOW
 
 # Closed a second time elsewhere: no rule and L1 by the level, no origin by the diagnosis, the target by the plan's content.
-REDUNDANT = {"policy", "protected", "action", "confidence", "category", "target", "blast-radius", "rate", "preflight"}
+REDUNDANT = {"freeze", "policy", "protected", "action", "confidence", "category", "target", "blast-radius", "rate", "preflight"}
 FEW = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -79,7 +79,7 @@ def test_what_was_saved_is_not_saved_again(c: Case) -> None:
 
 @lru_cache
 def known_cases() -> tuple[Case, ...]:
-    return tuple(corpus(3000, seed=7))
+    return tuple(corpus(4000, seed=7))
 
 
 def caught() -> str:
@@ -98,27 +98,22 @@ def test_the_oracle_has_something_to_judge_and_is_content_with_the_code_as_it_is
     assert all(taken[kind] >= 10 for kind in ("Idle", "Save", "Stage", "Reserve", "Apply", "Undo", "Settle", "ReleaseFinalizer")), taken
 
 
-SPOKEN = [
-    "_rule",
-    "_ceilings",
-    "_max_level",
-    "_unknown",
-    "_schemas",
-    "_trust",
-    "_ledger",
-    "_requester",
-    "_raised_later",
-    "_staged",
-    "_guard",
-    "_caps",
-]
-
-
-@pytest.mark.parametrize("name", SPOKEN)
+@pytest.mark.parametrize("name", [speaker.__name__ for speaker in autonomy.SPEAKERS])
 def test_a_speaker_that_falls_silent_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loud = Speaker(who="everything else", level=Level.L4)
     others = tuple(s for s in autonomy.SPEAKERS if s is not getattr(autonomy, name))
     monkeypatch.setattr(autonomy, "SPEAKERS", (*others, lambda v, now: iter([loud])))
+    assert caught()
+
+
+# Too small to decide anything alone, or closed by a gate as well; tests/unit/domain/test_scores.py has every one of them.
+SMALL = {"known", "coverage", "provenance", "blast_radius", "ownership", "neighbours"}
+
+
+@pytest.mark.parametrize("name", [part.__name__ for part in (*scores.TRUST, *scores.RISK) if part.__name__ not in SMALL])
+def test_a_doubt_or_a_stake_that_is_not_counted_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for which in ("TRUST", "RISK"):
+        monkeypatch.setattr(scores, which, tuple(part for part in getattr(scores, which) if part.__name__ != name))
     assert caught()
 
 

@@ -173,6 +173,9 @@ def _breaker(v: Voices, now: datetime) -> Iterator[Speaker]:
 
 
 def _ledger(v: Voices, now: datetime) -> Iterator[Speaker]:
+    if v.fleet is None:  # it knows the budgets, and what there was; an approved execution writes it again
+        because = "the fleet's Ledger is not there: budgets, and which policies and Ledgers there were, are not known"
+        yield Speaker(who="ledger", level=Level.L3, because=because)
     if v.ledger is not None:
         return
     if v.fleet is not None and v.namespace in v.fleet.spec.namespaces:

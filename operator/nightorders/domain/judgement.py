@@ -117,7 +117,7 @@ def question(s: Situation, target: KubeObject, top: Hypothesis | None, p: Propos
         governing=governing_rule(s.orders, autonomy.own_labels(target.labels), p.action),
         target=target,
         before_sha256=p.before_sha256,
-        target_sha256=spec_sha256(target.at("spec", default={}), scaled=bool(p.scaled_by)),
+        target_sha256=spec_sha256(target.at("spec", default={}), scaled=bool(p.scaled_by)) if target.uid == p.target.uid else "made anew",
         hypothesis=top,
         rollout=s.rollout,
         risk=gates.Risk(p.pods_at_risk, p.workload_pods, p.preflight, p.at_once, s.namespace_pods, s.disruption_budgets),
