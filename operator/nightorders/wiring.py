@@ -47,6 +47,7 @@ from .controller.orders import OrderBook
 from .controller.queue import WorkQueue
 from .controller.reconciler import Key, Reconciler
 from .controller.watchman import Watchman
+from .domain import escalation
 from .domain.redaction import redact
 from .domain.situation import Operator, Proof
 from .handlers.events import Hearing, Subjects, registry, watch_own_kinds
@@ -112,10 +113,10 @@ async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[
 class OwnWrites(IncidentStore):
     """Remembers the version of our own last write of each Incident, whose event needs no pass of the reconciler.
 
-    `written` is called after each of them: others beside the reconciler wait for what it decides.
+    `written` is called with what each of them led to: others beside the reconciler wait for what it decides.
     """
 
-    def __init__(self, client: KubeClient, written: Callable[[Key], None] = lambda _: None) -> None:
+    def __init__(self, client: KubeClient, written: Callable[[Incident], None] = lambda _: None) -> None:
         super().__init__(client)
         self._on_written = written
         self._written: dict[Key, str] = {}
@@ -137,7 +138,7 @@ class OwnWrites(IncidentStore):
         if len(self._written) > REMEMBERED_WRITES:
             self._written.clear()
         self._written[key] = saved.metadata.resource_version
-        self._on_written(key)
+        self._on_written(saved)
         return saved
 
     async def is_own(self, key: Key, version: str) -> bool:
@@ -156,7 +157,7 @@ class Run:
         c = connection
         self._client = c.client
         self._watcher = c.watcher
-        self._incidents = OwnWrites(c.client, lambda key: self.call_queue.add(key))
+        self._incidents = OwnWrites(c.client, self._decided)
         policies, ledgers = PolicyStore(c.client), LedgerStore(c.client)
         guard = AdmissionGuard(c.client, c.clock, shipped.admission(), namespace=settings.namespace, username=settings.username)
         prometheus = PrometheusMetrics(
@@ -380,7 +381,12 @@ class Run:
     def _heard(self, key: Key) -> None:
         """Somebody else changed an Incident, or it is seen for the first time."""
         self.incident_queue.add(key)
-        self.call_queue.add(key)
+        self.call_queue.add(key, COALESCE)
+
+    def _decided(self, incident: Incident) -> None:
+        """We wrote an Incident ourselves: whom it waits for may have to be called."""
+        if escalation.waiting(incident) is not None:
+            self.call_queue.add((incident.metadata.namespace, incident.metadata.name), COALESCE)
 
     def _queues(self) -> tuple[WorkQueue[Any], ...]:
         return (self.incident_queue, self.namespace_queue, self.order_queue, self.call_queue)

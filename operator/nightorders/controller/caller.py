@@ -17,7 +17,7 @@ from ..domain import breaker, escalation
 from ..domain.autonomy import own_labels
 from ..domain.orders import Governing, Orders, governing_rule
 from ..domain.reasons import Reason
-from ..domain.snapshot import KubeObject
+from ..domain.snapshot import KubeObject, NotLooked
 from ..ports import Announcer, Clock, ClusterReader, ConflictError, Incidents, Ledgers, Notifier, ObjectKey, Policies, PortError, Unreadable
 
 log = structlog.get_logger(__name__)
@@ -71,9 +71,9 @@ class Caller:
         now = self._clock.now()
         if wait.at_once and FINALIZER in incident.metadata.finalizers and now - wait.since < BOOKS:
             return wait.since + BOOKS - now  # the books are being closed: only then is known whether it opened the breaker
-        spec, governing = await self._escalate(incident)
+        spec, governing, sure = await self._escalate(incident)
         if spec is None:
-            return RARELY
+            return RARELY if sure else RECHECK
         note = await self._breaker(incident, governing) if wait.at_once else ""
         answer = escalation.due(incident, spec, now, note)
         if isinstance(answer, escalation.Call):
@@ -156,10 +156,11 @@ class Caller:
 
     # ------------------------------------------------------------ who says whom to call
 
-    async def _escalate(self, incident: Incident) -> tuple[Escalate | None, Governing | None]:
+    async def _escalate(self, incident: Incident) -> tuple[Escalate | None, Governing | None, bool]:
         """What the governing policy says; else the first policy (by name) whose selector matches the target and that names channels.
 
-        Of a target that cannot be read the labels are not known: then only policies for every workload match.
+        Of a target that is not there the labels are not known: then only policies for every workload match. The last is False where
+        it could not be read: another look may find more.
         """
         t, namespace = incident.spec.target, incident.metadata.namespace
         target, own = await asyncio.gather(
@@ -171,9 +172,9 @@ class Caller:
         found = governing_rule(Orders(policies=policies), labels, action)
         governing = found if isinstance(found, Governing) else None
         if governing is not None and governing.policy.spec.escalate is not None:
-            return governing.policy.spec.escalate, governing
+            return governing.policy.spec.escalate, governing, True
         matching = sorted((p for p in policies if p.spec.escalate and p.spec.selector.matches(labels)), key=lambda p: p.metadata.name)
-        return (matching[0].spec.escalate if matching else None), governing
+        return (matching[0].spec.escalate if matching else None), governing, not isinstance(target, NotLooked)
 
     async def _breaker(self, incident: Incident, governing: Governing | None) -> str:
         """How the breaker stands that the failure opened; empty if it did not."""

@@ -125,6 +125,7 @@ def test_a_message_arrives_and_the_status_says_so(operator: OperatorProcess, sce
     assert TOKEN not in scraped
 
 
+@pytest.mark.promise(4)
 def test_what_cannot_be_delivered_is_seen_and_goes_out_later(operator: OperatorProcess, scene: Scene, sink: Sink) -> None:
     scene.apply(calls("L1"))
     scene.app()

@@ -115,6 +115,7 @@ async def test_what_a_service_says(folder: Folder, code: int, kind: type[PortErr
 
 
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
+@pytest.mark.threat(22)
 async def test_a_redirect_is_not_followed(folder: Folder, code: int) -> None:
     async with serve() as elsewhere, serve() as api:
         elsewhere.default = always(lambda: web.json_response({}))
@@ -182,6 +183,7 @@ async def test_a_server_that_drips_holds_nothing_up(folder: Folder) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.threat(22)
 async def test_malformed_headers_do_not_write_the_address_into_the_log(folder: Folder) -> None:
     """urllib3 warns about them with the whole URL."""
     async with raw_server(b"HTTP/1.1 500 no\r\nbad header\r\nContent-Length: 0\r\n\r\n") as port:
@@ -261,6 +263,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("address", REFUSED)
+@pytest.mark.threat(22)
 def test_refused(address: str) -> None:
     why = judge(address)
     if address == "gotify://h/t,json://h":
@@ -271,6 +274,7 @@ def test_refused(address: str) -> None:
         assert part not in why
 
 
+@pytest.mark.threat(22)
 async def test_a_comma_does_not_make_a_second_address(folder: Folder) -> None:
     async with serve() as api, serve() as second:
         api.default = second.default = always(lambda: web.json_response({}))
@@ -280,6 +284,7 @@ async def test_a_comma_does_not_make_a_second_address(folder: Folder) -> None:
         assert second.asked == []
 
 
+@pytest.mark.threat(22)
 async def test_a_refused_address_is_never_asked(folder: Folder) -> None:
     async with serve() as api:
         api.default = always(lambda: web.json_response({}))
@@ -313,6 +318,7 @@ async def test_without_a_folder_there_are_no_channels(tmp_path: Path) -> None:
             await notifier.send("oncall", TITLE, BODY)
 
 
+@pytest.mark.threat(22)
 def test_bad_files_are_named_and_harm_no_other(folder: Folder) -> None:
     folder.channel("good", f"gotify://h/{TOKEN}")
     folder.channel("parameter", f"gotify://h/{TOKEN}?verify=no")

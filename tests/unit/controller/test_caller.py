@@ -14,7 +14,7 @@ from nightorders.api.meta import API_VERSION, FINALIZER
 from nightorders.api.v1alpha1 import Incident, IncidentStatus
 from nightorders.api.v1alpha1.incident import Taken
 from nightorders.api.v1alpha1.ledger import LedgerSpec
-from nightorders.controller.caller import RARELY, Caller
+from nightorders.controller.caller import RARELY, RECHECK, Caller
 from nightorders.controller.orders import channel_problems
 from nightorders.controller.queue import WorkQueue
 from nightorders.ports import ConflictError, PermanentError, PortError, TransientError
@@ -196,9 +196,24 @@ async def test_a_target_that_is_gone_is_governed_by_what_governs_everything() ->
     assert sorted(c for c, _, _ in w.channels.sent) == ["oncall", "pager"]
 
 
+async def test_a_target_that_cannot_be_read_is_looked_at_again_soon() -> None:
+    """Of a kind that fails for a moment the labels are unknown, and the policy that names the channel is not found."""
+    w = World()
+    w.api.delete("RemediationPolicy", SHOP, "orders")
+    w.policy("web", {"to": ["oncall"]}, tier="web")
+    key = w.incident(FAULT, NO_PLAN)
+    reader = Reader(w.api, unread={"Deployment": "failed: 500"})
+    caller = Caller(w.clock, reader, Incidents(w.api), Policies(w.api), Ledgers(w.api), w.channels, Announcer(w.api))
+    assert await caller.look(key) == RECHECK
+    reader.unread.clear()
+    await w.passes(key, MINUTE, caller)
+    assert [c for c, _, _ in w.channels.sent] == ["oncall"]
+
+
 # ---------------------------------------------------------------- crashes, races, failures
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("write", [1, 2, 3])
 @pytest.mark.parametrize("where", ["before", "after"])
 async def test_a_crash_around_any_write_loses_no_call(write: int, where: str) -> None:

@@ -90,6 +90,7 @@ TABLE = {
 }  # fmt: skip
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("name", TABLE)
 def test_every_phase(name: str) -> None:
     found, phase, expected = TABLE[name]
@@ -306,6 +307,7 @@ def test_only_a_waiting_approval_names_the_approve_command(name: str) -> None:
     assert "Look: nightorders show " in body
 
 
+@pytest.mark.threat(23)
 def test_evidence_and_diffs_stay_in_the_cluster() -> None:
     sha = "sha256:" + "0" * 64
     evidence = Evidence(id="e1", source="Logs", query="GET logs SECRETQUERY", at=NOW, excerpt="SECRETEXCERPT", sha256=sha)
@@ -325,6 +327,7 @@ def test_a_failed_action_says_how_the_breaker_stands() -> None:
 HOSTILE = "@channel <!everyone> [approve](https://evil.example/x) https://evil.example <@U123>\n\u202e*now* password=hunter22"
 
 
+@pytest.mark.threat(24)
 def test_words_from_the_cluster_cannot_ping_link_or_leak() -> None:
     one = case(
         condition("Diagnosed", "True", "OriginShown"), condition("Planned", "False", "NoActionFits", HOSTILE.replace("\n", " ").replace("\u202e", "")),
