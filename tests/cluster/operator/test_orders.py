@@ -96,7 +96,7 @@ def test_shadow_decides_touches_nothing_and_is_scored(scene: Scene) -> None:
     scene.kubectl("set", "image", "deployment/checkout", f"checkout={GOOD}")  # a human does the very same
     incident = scene.incident("Recovered")
     assert incident["status"]["shadow"]["score"] == "Agreed"
-    assert [s["score"] for s in scene.get("ledger/ledger")["spec"]["shadows"]] == ["Agreed"]
+    until(lambda: [s["score"] for s in scene.get("ledger/ledger")["spec"]["shadows"]] == ["Agreed"], "the Ledger remembers it")
     until(lambda: scene.get("rempol/web")["status"].get("shadow", {}).get("agreed") == 1, "the policy's status counts it")
     assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
     dry = [e for e in scene.cluster.audit_log.read_text().splitlines() if scene.namespace in e and "dryRun=All" in e and '"deployments"' in e]
@@ -114,7 +114,7 @@ def test_autonomy_is_earned_and_lost(scene: Scene) -> None:
     assert decided(incident)["earned"]["value"] == "0 of 1 successes"
     scene.approve(incident, scene.approver(), "ann")
     scene.incident("Recovered")
-    (outcome,) = scene.get("ledger/ledger")["spec"]["outcomes"]
+    (outcome,) = until(lambda: scene.get("ledger/ledger")["spec"].get("outcomes"), "the Ledger remembers it")
     assert (outcome["result"], outcome["confirmed"], outcome["level"]) == ("Recovered", "Human", "L3")
     until(lambda: scene.get("rempol/web")["status"]["rules"][0]["earned"] == "L4", "the policy's status says what was earned")
     scene.apply(orders("L4", earn=earn, verify=NEVER_PASSES))  # this time it will not be seen to help
@@ -287,7 +287,7 @@ def test_an_emergency_approval_passes_a_freeze_and_is_counted(scene: Scene) -> N
     incident = scene.incident("Recovered")
     (done,) = incident["status"]["executions"]
     assert (done["emergency"], done["approvedBy"]) == (True, ["ann"])
-    assert [o["emergency"] for o in scene.get("ledger/ledger")["spec"]["outcomes"]] == [True]
+    until(lambda: [o["emergency"] for o in scene.get("ledger/ledger")["spec"]["outcomes"]] == [True], "the Ledger remembers it")
     until(lambda: scene.get("rempol/web")["status"].get("emergencyApprovals") == 1, "the policy counts it")
     told = next(a for a in incident["status"]["approvals"] if a.get("emergency"))
     assert told["why"] == "the shop is down"
