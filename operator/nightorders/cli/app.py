@@ -42,7 +42,14 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=CODES)(approve)
     app.command(epilog=CODES)(reject)
     app.command(epilog=CODES)(withdraw)
+    app.command(epilog=CODES)(take)
+    app.command(epilog=CODES)(stop)
+    app.command(epilog=CODES)(resume)
     app.command(epilog=CODES)(patch)
+
+    from .policy import app as policy
+
+    app.add_typer(policy, name="policy")
 
 
 def diagnose(
@@ -97,6 +104,10 @@ def approve(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     digest: Annotated[str, typer.Option(help="The plan that you reviewed; refused if another one waits now.")] = "",
+    emergency: Annotated[
+        bool, typer.Option("--emergency", help="During a freeze, with --because; needs the verb approve-emergency.")
+    ] = False,
+    because: Annotated[str, typer.Option(help="With --emergency: why it cannot wait; it is kept with the execution.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Approve the plan that waits, bound to its digest, as yourself. The API server's admission decides whether you may."""
@@ -104,18 +115,27 @@ def approve(
     async def work() -> int:
         from . import answer
         from . import show as command
+        from .errors import usage
         from .session import Where, connect
         from .session import incident as read
 
+        if emergency and not because.strip():
+            raise usage("an emergency approval needs its reason: --because 'nobody can pay'")
+        if because and not emergency:
+            raise usage("--because belongs to --emergency; an ordinary approval needs no reason")
         async with connect(Where(namespace, kubeconfig, context)) as session:
             found = await read(session, incident)
             plan = answer.waiting_plan(found, digest)
+            answer.must_be(plan, found, emergency=emergency)
             user = await answer.who(session)
             _print(Output.TEXT, lambda: command.short(found, plan, session.clock.now()), dict)
             if not yes:
-                _confirm(f"Approve exactly this plan as {user}?")
-            await answer.approve(session, found, plan.digest, user)
-        _done(f"approved as {user}: {plan.digest}")
+                _confirm(f"Approve exactly this plan{', in spite of the freeze,' if emergency else ''} as {user}?")
+            if emergency:
+                await answer.approve_emergency(session, found, plan.digest, user, because)
+            else:
+                await answer.approve(session, found, plan.digest, user)
+        _done(f"{'emergency approval' if emergency else 'approved'} as {user}: {plan.digest}")
         _then(("nightorders", "show", incident, "-n", session.namespace), "what happens now", session.flags)
         _then(
             ("nightorders", "withdraw", incident, "-n", session.namespace),
@@ -177,6 +197,111 @@ def withdraw(
         return 0
 
     _run(work)
+
+
+def take(
+    incident: IncidentName,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    back: Annotated[bool, typer.Option("--give-back", help="You are no longer on it.")] = False,
+) -> None:
+    """Say that you are on it: from here the operator only advises, and calls nobody else. A running execution goes on."""
+
+    async def work() -> int:
+        from . import answer, hold
+        from .session import Where, connect
+        from .session import incident as read
+
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await read(session, incident)
+            user = await answer.who(session)
+            written = await (answer.give_back if back else answer.take)(session, found, user)
+        if not written:
+            _done(f"{user} has taken it already")
+            return 0
+        _done(f"{'given back' if back else 'taken'} by {user}")
+        notes = [f"{key}-" if value is None else f"{key}={value}" for key, value in written.items()]
+        _typed(hold.annotated(incident, session.namespace, notes, session.flags))
+        if not back:
+            _then(("nightorders", "take", incident, "-n", session.namespace, "--give-back"), "when you are done", session.flags)
+        return 0
+
+    _run(work)
+
+
+SomeIncident = Annotated[str, typer.Argument(metavar="[INCIDENT]", help="Only this Incident (spec.suspend); absent: the namespace.")]
+Everything = Annotated[bool, typer.Option("--all", "-A", help="Everything, in every namespace.")]
+
+
+def stop(
+    incident: SomeIncident = "",
+    namespace: Namespace = None,
+    everything: Everything = False,
+    no_undo: Annotated[bool, typer.Option("--no-undo", help="Not even a running execution may be undone.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Stop the operator, at once: in a namespace, everywhere (--all), or on one Incident. Nothing new starts; `resume` lifts it."""
+
+    async def work() -> int:
+        from . import hold
+        from .errors import usage
+        from .session import Where, connect
+        from .session import incident as read
+
+        place = _place(incident, namespace, everything)
+        if incident and no_undo:
+            raise usage("--no-undo belongs to the stop of a namespace: nightorders stop --no-undo -n NAMESPACE")
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            if incident:
+                said, argv = await hold.suspend(session, await read(session, incident), suspended=True)
+            else:
+                said, argv = await hold.stop(session, place or session.namespace, no_undo=no_undo)
+        _done(said)
+        _typed(hold.kubectl(argv, session.flags))
+        where = (incident, "-n", session.namespace) if incident else ("--all",) if everything else ("-n", session.namespace)
+        _then(("nightorders", "resume", *where), "to lift it", session.flags)
+        return 0
+
+    _run(work)
+
+
+def resume(
+    incident: SomeIncident = "",
+    namespace: Namespace = None,
+    everything: Everything = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Lift a stop: of a namespace, of everything (--all), or of one Incident. Lifting a stop needs the verb stop."""
+
+    async def work() -> int:
+        from . import hold
+        from .session import Where, connect
+        from .session import incident as read
+
+        place = _place(incident, namespace, everything)
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            if incident:
+                said, argv = await hold.suspend(session, await read(session, incident), suspended=False)
+            else:
+                said, argv = await hold.resume(session, place or session.namespace)
+        _done(said)
+        _typed(hold.kubectl(argv, session.flags))
+        return 0
+
+    _run(work)
+
+
+def _place(incident: str, namespace: str | None, everything: bool) -> str:
+    """The operator's namespace for everything; empty: the one that is meant otherwise."""
+    from ..settings import OPERATOR_NAMESPACE
+    from .errors import usage
+
+    if everything and (incident or namespace):
+        raise usage("write one of: INCIDENT, -n NAMESPACE, --all")
+    return OPERATOR_NAMESPACE if everything else ""
 
 
 def patch(
@@ -256,6 +381,12 @@ def _done(words: str) -> None:
     from ..api.meta import line
 
     typer.echo(line(words))
+
+
+def _typed(command: str) -> None:
+    """What kubectl would have done."""
+    if command:
+        typer.echo(f"  the same with kubectl: {command}")
 
 
 def _then(argv: tuple[str, ...], what: str, flags: Any) -> None:

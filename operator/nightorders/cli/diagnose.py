@@ -66,7 +66,7 @@ class Examined:
 
 async def examine(session: Session, target: ObjectRef) -> Examined:
     """Looks once. Raises CommandError where the target is not there or cannot be read."""
-    await _exists(session, target)
+    await exists(session, target)
     # Gatherer.snapshot reads through the clock and the reader only.
     nothing = cast(Any, None)
     ports = Ports(session.clock, session.reader, nothing, nothing, nothing, nothing, nothing)
@@ -94,7 +94,7 @@ async def examine(session: Session, target: ObjectRef) -> Examined:
     )
 
 
-async def _exists(session: Session, target: ObjectRef) -> None:
+async def exists(session: Session, target: ObjectRef) -> None:
     """One exact read first: a typing error, a missing right or a dead API server is one line, not a diagnosis full of gaps."""
     namespace, doing = session.namespace, f"read {target.title} in namespace {session.namespace}"
     match await session.reader.get(ObjectKey(target.api_version, target.kind, namespace, target.name)):

@@ -13,18 +13,22 @@ import yaml
 
 from ..adapters.clock import SystemClock
 from ..adapters.errors import translated
-from ..adapters.kube import IncidentStore, KubeClient, LedgerStore, Reader, Resources, Watcher
+from ..adapters.kube import IncidentStore, KubeClient, LedgerStore, PolicyStore, Reader, Resources, Watcher
 from ..adapters.kube.client import MERGE_PATCH, aio_config, parse
 from ..adapters.kube.resources import KNOWN
-from ..api.meta import API_VERSION
+from ..api.meta import API_VERSION, STOP_CONFIGMAP
+from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy
 from ..api.v1alpha1.incident import Incident
 from ..api.v1alpha1.ledger import Ledger
+from ..api.v1alpha1.policy import RemediationPolicy
 from ..domain.redaction import redact
 from ..ports import Clock, ClusterReader, ForbiddenError, PermanentError, PortError, Unreadable
 from .errors import explained, not_installed, usage
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _FIELD_MANAGER = "kubectl-nightorders"
+_STRICT = (("fieldValidation", "Strict"), ("fieldManager", _FIELD_MANAGER))
+_STOPS = KNOWN[("v1", "ConfigMap")]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,18 @@ class IncidentSource(Protocol):
     """Reads Incidents; `adapters.kube.IncidentStore` does."""
 
     async def get(self, namespace: str, name: str) -> Incident | Unreadable | None: ...
+
+    async def of(self, namespace: str) -> list[Incident | Unreadable]:
+        """Those of one namespace, which is all that most people may list."""
+        ...
+
+
+class PolicySource(Protocol):
+    """Reads orders; `adapters.kube.PolicyStore` does."""
+
+    async def of(self, namespace: str) -> list[RemediationPolicy | Unreadable]: ...
+
+    async def cluster(self) -> list[ClusterRemediationPolicy | Unreadable]: ...
 
 
 class LedgerSource(Protocol):
@@ -73,6 +89,22 @@ class Person(Protocol):
         """Sets these annotations on that very Incident, in one request; None removes one."""
         ...
 
+    async def suspend(self, incident: Incident, suspended: bool) -> None:
+        """Sets `spec.suspend` of that very Incident."""
+        ...
+
+    async def stop(self, namespace: str, data: Mapping[str, str]) -> None:
+        """Creates the ConfigMap that is the stop. Raises AlreadyExistsError."""
+        ...
+
+    async def change_stop(self, namespace: str, data: Mapping[str, str]) -> None:
+        """Changes what the stop says."""
+        ...
+
+    async def resume(self, namespace: str) -> None:
+        """Deletes it. Raises NotFoundError."""
+        ...
+
 
 @dataclass(frozen=True)
 class Session:
@@ -81,11 +113,19 @@ class Session:
     clock: Clock
     reader: ClusterReader
     incidents: IncidentSource
+    policies: PolicySource
     ledgers: LedgerSource
     person: Person
     discovery: Discovery
     namespace: str
     flags: Sequence[str] = ()
+
+
+class _Incidents(IncidentStore):
+    """Implements `IncidentSource`."""
+
+    async def of(self, namespace: str) -> list[Incident | Unreadable]:
+        return await self._list(Incident, namespace)
 
 
 class KubeDiscovery:
@@ -119,12 +159,33 @@ class KubePerson:
         return name
 
     async def annotate(self, incident: Incident, annotations: Mapping[str, str | None]) -> None:
+        await self._patch(incident, {"metadata": {"annotations": dict(annotations)}})
+
+    async def suspend(self, incident: Incident, suspended: bool) -> None:
+        await self._patch(incident, {"spec": {"suspend": suspended}})
+
+    async def _patch(self, incident: Incident, body: dict[str, Any]) -> None:
         path = KNOWN[(API_VERSION, "Incident")].path(incident.metadata.namespace, incident.metadata.name)
         # The uid is the fence: an Incident deleted and made anew under this name answers 409. What is agreed to is in the digest.
-        body: dict[str, Any] = {"metadata": {"uid": incident.metadata.uid, "annotations": dict(annotations)}}
-        query = (("fieldValidation", "Strict"), ("fieldManager", _FIELD_MANAGER))
+        body = {**body, "metadata": {**body.get("metadata", {}), "uid": incident.metadata.uid}}
         with translated(f"PATCH {path}", write="update"):
-            await self._client.request("PATCH", path, query=query, body=body, content_type=MERGE_PATCH)
+            await self._client.request("PATCH", path, query=_STRICT, body=body, content_type=MERGE_PATCH)
+
+    async def stop(self, namespace: str, data: Mapping[str, str]) -> None:
+        path = _STOPS.path(namespace)
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": STOP_CONFIGMAP}, "data": dict(data)}
+        with translated(f"POST {path}", write="create"):
+            await self._client.request("POST", path, query=_STRICT, body=body)
+
+    async def change_stop(self, namespace: str, data: Mapping[str, str]) -> None:
+        path = _STOPS.path(namespace, STOP_CONFIGMAP)
+        with translated(f"PATCH {path}", write="update"):
+            await self._client.request("PATCH", path, query=_STRICT, body={"data": dict(data)}, content_type=MERGE_PATCH)
+
+    async def resume(self, namespace: str) -> None:
+        path = _STOPS.path(namespace, STOP_CONFIGMAP)
+        with translated(f"DELETE {path}", write="update"):
+            await self._client.request("DELETE", path)
 
 
 @asynccontextmanager
@@ -142,7 +203,8 @@ async def connect(where: Where) -> AsyncIterator[Session]:
         yield Session(
             clock=clock,
             reader=Reader(client, resources, clock, redact=redact, watcher=Watcher(client, resources)),
-            incidents=IncidentStore(client),
+            incidents=_Incidents(client),
+            policies=PolicyStore(client),
             ledgers=LedgerStore(client),
             person=KubePerson(client),
             discovery=KubeDiscovery(client),

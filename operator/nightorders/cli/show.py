@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from ..api.meta import EXECUTION_LABEL, STOP_CONFIGMAP, Condition, Level, find_condition
-from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Measurement, Phase, Plan, Verification
+from ..api.meta import EXECUTION_LABEL, Condition, Level, find_condition
+from ..api.v1alpha1.incident import (
+    ApprovalNeeds,
+    Autonomy,
+    Escalation,
+    Execution,
+    Incident,
+    IncidentStatus,
+    Measurement,
+    Phase,
+    Plan,
+    Score,
+    TimelineEntry,
+    Verification,
+)
 from ..domain.reasons import Reason
 from . import paste, story
 from .document import Code, Diff, Document, Row, Say, Section, Tone, section
@@ -25,12 +38,15 @@ def document(incident: Incident, now: datetime, flags: Sequence[str] = ()) -> Do
             *story.findings(s, now),
             section("Plan", plan_rows(s, s.plan, now, flags) if s.plan else _no_plan(s)),
             section("Who decides", _levels(s)),
+            *score_sections(s.autonomy),
             section("Gates", _gates(s)),
+            section("Shadow", _shadow(s, now)),
             section("Approvals", _approvals(s, now)),
             section("Execution", (row for e in s.executions for row in _execution(e, now))),
             section("Verification", _verification(s.verification, now)),
+            section("Called", _escalation(s.escalation, now)),
             section("Where it stands", _conditions(s, now)),
-            section("Timeline", (Say(f"{both(t.at, now)}  {t.actor}: {t.what}") for t in s.timeline)),
+            section("Timeline", (*(_told(t, now) for t in s.timeline), *_head_of_chain(s, now))),
             story.evidence(s, now),
             section("Next", next_steps(incident, flags)),
         ),
@@ -49,6 +65,8 @@ def _head(incident: Incident, now: datetime) -> Iterator[Row]:
     else:
         yield Say(s.summary or "not diagnosed yet", bullet=False)
     opener = "the operator's own detector" if spec.signal else spec.requested_by or "somebody unnamed"
+    if s.taken is not None:
+        yield Say(f"taken {both(s.taken.at, now)} by {s.taken.by}: advice only, nobody else is called", tone=Tone.WARN, bullet=False)
     opened = f" {both(incident.metadata.creation_timestamp, now)}" if incident.metadata.creation_timestamp else ""
     yield Say(f"opened{opened} by {opener}{f': {spec.title}' if spec.title else ''}", bullet=False)
 
@@ -97,14 +115,35 @@ def plan_in_short(plan: Plan, now: datetime, *, waiting: bool) -> Iterator[Row]:
 
 
 def _levels(s: IncidentStatus) -> Iterator[Row]:
-    if s.autonomy is None:
+    if s.autonomy is not None:
+        yield Say(f"{s.autonomy.level}: {MEANING[s.autonomy.level]}", tone=Tone.STRONG, bullet=False)
+        yield from speaker_rows(s.autonomy)
+
+
+def speaker_rows(a: Autonomy) -> Iterator[Row]:
+    """Everybody who speaks, the lowest first: level, name, what was found and what it is held against."""
+    for v in a.decided_by:
+        measured = ", ".join(part for part in (v.value, f"threshold {v.threshold}" if v.threshold else "") if part)
+        note = "  (decides)" if v.level == a.level else ""
+        yield Say(f"{v.level}  {v.who}{f' [{measured}]' if measured else ''}{f': {v.because}' if v.because else ''}{note}")
+
+
+def score_rows(score: Score | None, otherwise: str = "") -> Iterator[Row]:
+    """What makes up trust or risk."""
+    if score is None:
         return
-    yield Say(f"{s.autonomy.level}: {MEANING[s.autonomy.level]}", tone=Tone.STRONG, bullet=False)
-    deciding = [v for v in s.autonomy.decided_by if v.level == s.autonomy.level]
-    for v in s.autonomy.decided_by:
-        because = f": {v.because}" if v.because else ""
-        note = "  (decides)" if v in deciding else ""
-        yield Say(f"{v.level}  {v.who}{because}{note}")
+    for c in score.components:
+        yield Say(f"{c.points:>3}  {c.name}{f': {c.because}' if c.because else ''}")
+    if not score.components and otherwise:
+        yield Say(otherwise, bullet=False)
+
+
+def score_sections(a: Autonomy | None) -> Iterator[Section]:
+    """Trust and risk with their parts."""
+    if a is not None and a.trust is not None:
+        yield section(f"Trust {a.trust.value}, {a.trust.level} at most", score_rows(a.trust, "nothing speaks against it"))
+    if a is not None and a.risk is not None:
+        yield section(f"Risk {a.risk.value}, {a.risk.level} at most", score_rows(a.risk, "nothing is at risk"))
 
 
 MEANING = {
@@ -124,15 +163,71 @@ def _gates(s: IncidentStatus) -> Iterator[Row]:
 
 
 def _approvals(s: IncidentStatus, now: datetime) -> Iterator[Row]:
+    if s.plan is not None and s.plan.needs is not None and is_waiting(s):
+        yield from needs_rows(s.plan.needs)
     for a in s.approvals:
         fits = "" if s.plan and a.digest == s.plan.digest else ", of an earlier plan"
-        yield Say(f"{a.user}, first seen {both(a.at, now)}{fits}")
+        plan = f" to {a.plan}" if a.plan else ""
+        kind = "  EMERGENCY" if a.emergency else ""
+        yield Say(f"{a.user}{plan}, first seen {both(a.at, now)}{fits}{kind}", tone=Tone.WARN if a.emergency else Tone.PLAIN)
+        if a.why:
+            yield Say(f"because: {a.why}", 1, bullet=False)
     if not s.approvals and is_waiting(s):
         yield Say("none yet", bullet=False)
 
 
+def needs_rows(n: ApprovalNeeds) -> Iterator[Row]:
+    """Whose approval a plan needs."""
+    people = "1 person" if n.count == 1 else f"{n.count} different people"
+    own = "whoever opened the Incident does not count" if n.separation_of_duties else "whoever opened the Incident counts, too"
+    robots = "; ServiceAccounts count" if n.service_accounts == "Allow" else ""
+    yield Say(f"needs {people}, each for {lasting(n.expires_seconds)}; {own}{robots}", bullet=False)
+    if n.frozen_by != "None":
+        where = "clusterremediationpolicies" if n.frozen_by == "Cluster" else "this Incident"
+        yield Say(
+            f"a freeze is in force: only emergency approvals count, with the verb approve-emergency on {where}",
+            tone=Tone.WARN,
+            bullet=False,
+        )
+
+
+def _shadow(s: IncidentStatus, now: datetime) -> Iterator[Row]:
+    if s.shadow is not None:
+        yield Say(f"{s.shadow.would} ({both(s.shadow.at, now)}, {s.shadow.level}{f', {s.shadow.rule}' if s.shadow.rule else ''})")
+        meaning = "not over yet" if s.shadow.score == "Open" else s.shadow.message
+        yield Say(f"{s.shadow.score}{f': {meaning}' if meaning else ''}")
+
+
+def _escalation(e: Escalation | None, now: datetime) -> Iterator[Row]:
+    if e is None:
+        return
+    again = f"; again {both(e.next_at, now)}" if e.next_at else ""
+    yield Say(f"{e.reason}: {e.message}", bullet=False)
+    yield Say(f"{'once' if e.times == 1 else f'{e.times} times'}, last {both(e.at, now)}{again}", bullet=False)
+    for d in e.deliveries:
+        tone = {"Delivered": Tone.GOOD, "Failed": Tone.BAD}.get(d.state, Tone.WARN)
+        tries = f" after {d.attempts} tries" if d.attempts > 1 else ""
+        yield Say(f"{d.channel}: {d.state}{tries}, {both(d.at, now)}{f': {d.message}' if d.message else ''}", tone=tone)
+
+
+def _told(t: TimelineEntry, now: datetime) -> Say:
+    what = f"{t.count} earlier observations: {t.what}" if t.kind == "RollUp" else t.what
+    return Say(f"{both(t.at, now)}  {t.actor}: {what}", tone=Tone.STRONG if t.kind in ("Approval", "Execution") else Tone.PLAIN)
+
+
+def _head_of_chain(s: IncidentStatus, now: datetime) -> Iterator[Row]:
+    h = s.head
+    if h is None:
+        return
+    signed = f"signed {both(h.signed_at, now)} with key {h.key_id}" if h.signature and h.signed_at else "not signed"
+    yield Say(f"record: {h.seq} lines, end {h.sha256[:19]}…, {signed}; nightorders audit verify proves it", bullet=False)
+
+
 def _execution(e: Execution, now: datetime) -> Iterator[Row]:
-    yield Say(f"{e.id}: {e.action} by {e.by}, {e.result or e.state}", tone=Tone.STRONG)
+    level = f" at {e.level}" if e.level else ""
+    yield Say(f"{e.id}: {e.action} by {e.by}{level}, {e.result or e.state}", tone=Tone.STRONG)
+    if e.approved_by:
+        yield Say(f"{'emergency approval' if e.emergency else 'approved'} by {', '.join(e.approved_by)}", 1, bullet=False)
     if e.message:
         yield Say(e.message, 1, bullet=False)
     ours = e.by == "operator"
@@ -195,11 +290,14 @@ def next_steps(incident: Incident, flags: Sequence[str] = ()) -> Iterator[Row]:
 
     here = ("-n", namespace)
     target = incident.spec.target
+    yield from _taken(s, run("nightorders", "take", name, *here, "--give-back"))
     look_again = ("nightorders", "diagnose", f"{target.kind.lower()}/{target.name}", *here)
     match s.phase:
         case Phase.AWAITING_APPROVAL if s.plan is not None:
-            yield say("A human decides. To approve exactly this plan:")
-            yield from run("nightorders", "approve", name, *here, "--digest", s.plan.digest)
+            frozen = s.plan.needs is not None and s.plan.needs.frozen_by != "None"
+            emergency = ("--emergency", "--because", "REASON") if frozen else ()
+            yield say(FROZEN if frozen else "A human decides. To approve exactly this plan:")
+            yield from run("nightorders", "approve", name, *here, "--digest", s.plan.digest, *emergency)
             yield say("To turn it down (add the reason in quotes):")
             yield from run("nightorders", "reject", name, *here, "--because", "REASON")
         case Phase.ADVISED if s.plan is not None:
@@ -209,12 +307,12 @@ def next_steps(incident: Incident, flags: Sequence[str] = ()) -> Iterator[Row]:
         case Phase.EXECUTING | Phase.VERIFYING | Phase.UNDOING:
             yield say("Nobody needs to do anything. To watch, and to stop everything in this namespace:")
             yield from run("kubectl", "get", "incident", name, *here, "--watch")
-            yield from run("kubectl", "create", "configmap", STOP_CONFIGMAP, *here)
+            yield from run("nightorders", "stop", *here)
         case Phase.RECOVERED | Phase.DISMISSED:
             yield say("Nothing. It is closed.")
         case Phase.SUSPENDED:
-            yield say("It is suspended: set spec.suspend to false to go on.")
-            yield from run("kubectl", "edit", "incident", name, *here)
+            yield say("It is suspended. To go on:")
+            yield from run("nightorders", "resume", name, *here)
         case Phase.TRIAGE | None:
             yield say("The operator has not looked yet. If that lasts longer than a minute, it may not be running:")
             yield from run("kubectl", "get", "deployments", "-n", "nightorders-system")
@@ -225,6 +323,15 @@ def next_steps(incident: Incident, flags: Sequence[str] = ()) -> Iterator[Row]:
             yield from _look_further(s)
             yield say("To look again:")
             yield from run(*look_again)
+
+
+FROZEN = "A freeze is in force. If it cannot wait (add the reason in quotes; it is kept with the execution):"
+
+
+def _taken(s: IncidentStatus, back: Iterator[Row]) -> Iterator[Row]:
+    if s.taken is not None and s.phase not in (Phase.RECOVERED, Phase.DISMISSED):
+        yield Say(f"{s.taken.by} is on it. To hand it back:", bullet=False)
+        yield from back
 
 
 def _look_further(s: IncidentStatus) -> Iterator[Row]:
@@ -259,5 +366,7 @@ def short(incident: Incident, plan: Plan, now: datetime) -> Document:
         yield section("Summary", (Say(incident.status.summary, bullet=False),))
         yield section("Plan", plan_in_short(plan, now, waiting=True))
         yield section("Who decides", _levels(incident.status))
+        if plan.needs is not None:
+            yield section("Approval", needs_rows(plan.needs))
 
     return Document(f"Incident {incident.metadata.name} in namespace {incident.metadata.namespace}, read {absolute(now)}", tuple(parts()))

@@ -75,15 +75,12 @@ def test_text(results: Sequence[Result], untouched: Sequence[tuple[str, Source]]
 
 
 def _row(r: Result) -> tuple[str, ...]:
-    first = next(iter(whatif.deciders(r.judgement)), None)
-    who = first.who if first else ""
-    return (
-        "ok" if r.ok else "FAILED",
-        r.trial.case.name,
-        r.judgement.level.level,
-        r.outcome,
-        who if len(who) <= CUT else who[: CUT - 1] + "…",
-    )
+    j = r.judgement
+    who = ", ".join(dict.fromkeys(s.who for s in whatif.deciders(j)))
+    if r.outcome == "Refused":
+        gate = next((g.gate for g in j.results if not g.allowed and g.reason == j.verdict.reason), "")
+        who = f"gate {gate}: {j.verdict.reason}"
+    return ("ok" if r.ok else "FAILED", r.trial.case.name, j.level.level, r.outcome, who if len(who) <= CUT else who[: CUT - 1] + "…")
 
 
 def test_json(results: Sequence[Result], untouched: Sequence[tuple[str, Source]] | None) -> Json:

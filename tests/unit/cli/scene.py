@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+from nightorders.api.v1alpha1 import ClusterRemediationPolicy, RemediationPolicy
 from nightorders.api.v1alpha1.incident import Incident
 from nightorders.api.v1alpha1.ledger import Ledger
 from nightorders.cli.session import Session, Where
 from nightorders.domain.digest import bare_template, spec_sha256, template_sha256
 from nightorders.domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked
-from nightorders.ports import ObjectKey, PortError, Unreadable
+from nightorders.ports import AlreadyExistsError, NotFoundError, ObjectKey, PortError, Unreadable
 
+T = TypeVar("T")
 Json = dict[str, Any]
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 NAME = "checkout-rolloutstuck-5c1f09ab22-1"
@@ -124,6 +126,7 @@ def plan(**fields: Any) -> Json:
         "expiresAt": at(660),
         "rule": "RemediationPolicy/web rule rollback",
         "podsAtRisk": 0,
+        "needs": {"count": 1, "expiresSeconds": 900},
         "alternatives": [
             {"action": "kubectl rollout restart deployment/checkout", "why": "new pods of the same revision fail in the same way"}
         ],
@@ -136,6 +139,11 @@ def condition(kind: str, status: str, reason: str, message: str = "", since: flo
 
 
 WAITING = condition("Approved", "False", "Waiting", "needs 1 more of 1 approvals for plan sha256:1f3c1f3c1f3c… until 10:11:00Z")
+
+
+def line_of(number: int, seconds: float, what: str, kind: str = "Observation", **fields: Any) -> Json:
+    """A line of the story."""
+    return {"seq": number, "at": at(seconds), "kind": kind, "actor": "operator", "what": what, "sha256": ZERO, **fields}
 
 
 def diagnosed() -> Json:
@@ -213,7 +221,20 @@ def incident(status: Json | None = None, *, annotations: Mapping[str, str] | Non
         "autonomy": {
             "level": "L3",
             "detectedLevel": "L4",
+            "trust": {"value": 100, "level": "L4"},
+            "risk": {
+                "value": 25,
+                "level": "L3",
+                "components": [{"name": "tier", "points": 25, "because": "ClusterRemediationPolicy/platform tier gold"}],
+            },
             "decidedBy": [
+                {
+                    "who": "risk",
+                    "level": "L3",
+                    "value": "risk 25",
+                    "threshold": "L4 at most 20, L3 at most 50, L2 at most 80",
+                    "because": "ClusterRemediationPolicy/platform tier gold (25)",
+                },
                 {"who": "ledger", "level": "L3", "because": "no Ledger in this namespace yet"},
                 {"who": "RemediationPolicy/web rule rollback", "level": "L4"},
             ],
@@ -223,7 +244,7 @@ def incident(status: Json | None = None, *, annotations: Mapping[str, str] | Non
             {"gate": "rollout", "allowed": True, "reason": "Passed", "message": ""},
         ],
         "conditions": [condition("Planned", "True", "Staged", "RollbackWorkload of Deployment/checkout"), WAITING],
-        "timeline": [{"at": at(-90), "actor": "operator", "what": "Release 7 of checkout names an image that does not exist."}],
+        "timeline": [line_of(1, -90, "Release 7 of checkout names an image that does not exist.")],
         **(status or {}),
     }
     raw = {
@@ -268,6 +289,12 @@ class FakeCluster:
     there: bool = True
     refuse: PortError | None = None
     written: list[dict[str, str | None]] = field(default_factory=list)
+    policies: list[RemediationPolicy | Unreadable] | PortError = field(default_factory=list)
+    cluster_policies: list[ClusterRemediationPolicy | Unreadable] | PortError = field(default_factory=list)
+    fleet: Ledger | PortError | None = None
+    open_incidents: list[Incident | Unreadable] | PortError = field(default_factory=list)
+    stops: dict[str, dict[str, str]] = field(default_factory=dict)
+    suspended: bool | None = None
     where: Where | None = None
 
     async def get(self, key: ObjectKey) -> KubeObject | Absent | NotLooked:
@@ -295,15 +322,53 @@ class FakeCluster:
             raise self.refuse
         self.written.append(dict(annotations))
 
+    async def suspend(self, incident: Incident, suspended: bool) -> None:
+        if self.refuse:
+            raise self.refuse
+        self.suspended = suspended
+
+    async def stop(self, namespace: str, data: Mapping[str, str]) -> None:
+        if self.refuse:
+            raise self.refuse
+        if namespace in self.stops:
+            raise AlreadyExistsError("POST /x: configmaps nightorders-stop already exists (409)")
+        self.stops[namespace] = dict(data)
+
+    async def change_stop(self, namespace: str, data: Mapping[str, str]) -> None:
+        self.stops[namespace].update(data)
+
+    async def resume(self, namespace: str) -> None:
+        if self.refuse:
+            raise self.refuse
+        if self.stops.pop(namespace, None) is None:
+            raise NotFoundError("DELETE /x: configmaps nightorders-stop not found (404)")
+
+    async def of(self, namespace: str) -> list[RemediationPolicy | Unreadable]:
+        return answered(self.policies)
+
+    async def cluster(self) -> list[ClusterRemediationPolicy | Unreadable]:
+        return answered(self.cluster_policies)
+
+    async def count(self, api_version: str, kind: str) -> int | None:
+        return 10
+
+
+def answered(found: T | PortError) -> T:
+    """What was found, or the error that stands for it."""
+    if isinstance(found, PortError):
+        raise found
+    return found
+
 
 @dataclass
 class _Incidents:
     cluster: FakeCluster
 
     async def get(self, namespace: str, name: str) -> Incident | Unreadable | None:
-        if isinstance(self.cluster.incident, PortError):
-            raise self.cluster.incident
-        return self.cluster.incident
+        return answered(self.cluster.incident)
+
+    async def of(self, namespace: str) -> list[Incident | Unreadable]:
+        return answered(self.cluster.open_incidents)
 
 
 @dataclass
@@ -311,13 +376,21 @@ class _Ledgers:
     cluster: FakeCluster
 
     async def get(self, namespace: str, name: str) -> Ledger | None:
-        if isinstance(self.cluster.ledger, PortError):
-            raise self.cluster.ledger
-        return self.cluster.ledger
+        return answered(self.cluster.fleet if name == "fleet" else self.cluster.ledger)
 
 
 HERE = Where()
 
 
 def session(cluster: FakeCluster, where: Where = HERE) -> Session:
-    return Session(FixedClock(), cluster, _Incidents(cluster), _Ledgers(cluster), cluster, cluster, where.namespace or "shop", where.flags)
+    return Session(
+        clock=FixedClock(),
+        reader=cluster,
+        incidents=_Incidents(cluster),
+        policies=cluster,
+        ledgers=_Ledgers(cluster),
+        person=cluster,
+        discovery=cluster,
+        namespace=where.namespace or "shop",
+        flags=where.flags,
+    )

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from nightorders.__main__ import app
+from nightorders.api.v1alpha1.incident import Incident
 from nightorders.cli.answer import free_key, key_of
 from nightorders.ports import ConflictError, ForbiddenError, TransientError
 from tests.unit.cli.golden import same_as_golden
-from tests.unit.cli.scene import DIGEST, NAME, OTHER, FakeCluster, condition, incident
+from tests.unit.cli.scene import DIGEST, NAME, OTHER, FakeCluster, condition, incident, plan
 
 run = CliRunner().invoke
 APPROVE, REJECT, WHY = "approve.nightorders.dev/", "reject.nightorders.dev/", "why.nightorders.dev/"
+EMERGENCY, TAKE = "emergency.nightorders.dev/", "take.nightorders.dev/"
 
 
 def test_approve_shows_the_plan_asks_and_writes_the_annotation(cluster: FakeCluster) -> None:
@@ -158,5 +160,96 @@ def test_two_people_never_share_a_key(one: str, other: str) -> None:
 
 def test_an_answer_never_overwrites_somebody_elses() -> None:
     notes = {APPROVE + "ann": f"{DIGEST}|mallory", APPROVE + "ann-2": f"{DIGEST}|mallory"}
-    assert free_key(notes, APPROVE, "ann") == "ann-3"
-    assert free_key({APPROVE + "ann": f"{OTHER}|ann"}, APPROVE, "ann") == "ann"
+    assert free_key(notes, "ann") == "ann-3"
+    assert free_key({APPROVE + "ann": f"{OTHER}|ann"}, "ann") == "ann"
+
+
+def test_a_name_belongs_to_one_person_whatever_sort_of_answer_it_holds() -> None:
+    """Else the why of one would be read as the reason of another."""
+    assert free_key({REJECT + "ann": f"{DIGEST}|mallory"}, "ann") == "ann-2"
+    assert free_key({EMERGENCY + "ann": f"{DIGEST}|mallory"}, "ann") == "ann-2"
+
+
+def frozen(by: str = "Namespace") -> Incident:
+    return incident({"plan": plan(needs={"count": 1, "expiresSeconds": 900, "frozenBy": by})})
+
+
+def test_an_emergency_approval_and_its_reason_are_one_request(cluster: FakeCluster) -> None:
+    cluster.incident = frozen()
+    result = run(app, ["approve", NAME, "--emergency", "--because", "nobody can\npay", "--yes"])
+    assert result.exit_code == 0, result.stderr
+    assert cluster.written == [{EMERGENCY + "ann": f"{DIGEST}|ann", WHY + "ann": "nobody can pay"}]
+    assert f"emergency approval as ann: {DIGEST}" in result.stdout
+    assert "only emergency approvals count" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--emergency"], "an emergency approval needs its reason"),
+        (["--emergency", "--because", " "], "an emergency approval needs its reason"),
+        (["--because", "x"], "--because belongs to --emergency"),
+    ],
+)
+def test_an_emergency_needs_its_reason_and_nothing_else_does(cluster: FakeCluster, flags: list[str], says: str) -> None:
+    cluster.incident = frozen()
+    result = run(app, ["approve", NAME, "--yes", *flags])
+    assert (result.exit_code, cluster.written) == (2, [])
+    assert says in result.stderr
+
+
+def test_during_a_freeze_an_ordinary_approval_is_not_written_for_nothing(cluster: FakeCluster) -> None:
+    cluster.incident = frozen("Cluster")
+    result = run(app, ["approve", NAME, "--yes"])
+    assert (result.exit_code, cluster.written) == (1, [])
+    assert f"nightorders approve {NAME} -n shop --emergency --because '…'" in result.stderr
+
+
+def test_without_a_freeze_there_is_no_emergency(cluster: FakeCluster) -> None:
+    result = run(app, ["approve", NAME, "--yes", "--emergency", "--because", "hurry"])
+    assert (result.exit_code, cluster.written) == (1, [])
+    assert "no freeze holds this plan back" in result.stderr
+
+
+def test_a_missing_right_for_emergencies_names_its_role(cluster: FakeCluster) -> None:
+    cluster.incident = frozen()
+    cluster.refuse = ForbiddenError('PATCH /apis/x: incidents "x" is forbidden: User "ann" cannot patch (403)')
+    result = run(app, ["approve", NAME, "--yes", "--emergency", "--because", "x"])
+    assert "ClusterRole nightorders-emergency-approver in namespace shop" in result.stderr
+
+
+def test_withdraw_takes_an_emergency_approval_and_its_reason_back(cluster: FakeCluster) -> None:
+    cluster.incident = incident(annotations={EMERGENCY + "ann": f"{DIGEST}|ann", WHY + "ann": "nobody can pay"})
+    assert run(app, ["withdraw", NAME]).exit_code == 0
+    assert cluster.written == [{EMERGENCY + "ann": None, WHY + "ann": None}]
+
+
+def test_take_says_who_is_on_it(cluster: FakeCluster) -> None:
+    cluster.user = "auth0|ann"
+    result = run(app, ["take", NAME, "-n", "shop"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    key = TAKE + key_of("auth0|ann")
+    assert cluster.written == [{key: "auth0|ann"}]
+    assert f"kubectl annotate incident {NAME} -n shop '{key}=auth0|ann'" in result.stdout
+    assert f"when you are done: nightorders take {NAME} -n shop --give-back" in result.stdout
+
+
+def test_taking_twice_is_taking_once_and_takes_nobody_elses_place(cluster: FakeCluster) -> None:
+    cluster.incident = incident(annotations={TAKE + "x": "ann"})
+    result = run(app, ["take", NAME])
+    assert (result.exit_code, cluster.written, result.stdout) == (0, [], "ann has taken it already\n")
+    cluster.incident = incident(annotations={TAKE + "ann": "bob"})
+    assert run(app, ["take", NAME]).exit_code == 0
+    assert cluster.written == [{TAKE + "ann-2": "ann"}]
+
+
+def test_give_back_takes_ones_own_only(cluster: FakeCluster) -> None:
+    cluster.incident = incident(annotations={TAKE + "x": "ann", TAKE + "y": "bob"})
+    result = run(app, ["take", NAME, "--give-back"])
+    assert cluster.written == [{TAKE + "x": None}]
+    assert f"kubectl annotate incident {NAME} -n shop {TAKE}x-" in result.stdout
+    cluster.incident = incident(annotations={TAKE + "y": "bob"})
+    refused = run(app, ["take", NAME, "--give-back"])
+    assert refused.exit_code == 1
+    assert "ann has not taken Incident" in refused.stderr
+    assert "bob did" in refused.stderr

@@ -12,7 +12,7 @@ from nightorders.__main__ import app
 from nightorders.cli.document import Terminal
 from nightorders.ports import ForbiddenError, PermanentError, TransientError, Unreadable
 from tests.unit.cli.golden import same_as_golden
-from tests.unit.cli.scene import DIGEST, NAME, ZERO, FakeCluster, at, condition, incident, plan
+from tests.unit.cli.scene import DIGEST, NAME, ZERO, FakeCluster, at, condition, incident, line_of, plan
 
 run = CliRunner().invoke
 
@@ -67,11 +67,16 @@ def test_json_is_the_status(cluster: FakeCluster) -> None:
     [
         ({}, f"nightorders approve {NAME} -n shop --digest {DIGEST}"),
         ({"phase": "Advised"}, "kubectl patch deployment checkout -n shop --type=json --patch-file=/dev/stdin"),
-        ({"phase": "Verifying"}, "kubectl create configmap nightorders-stop -n shop"),
+        ({"phase": "Verifying"}, "nightorders stop -n shop"),
         ({"phase": "Escalated"}, "nightorders diagnose deployment/checkout -n shop"),
         ({"phase": "Undone"}, "A human decides"),
         ({"phase": "Recovered"}, "Nothing. It is closed."),
-        ({"phase": "Suspended"}, f"kubectl edit incident {NAME} -n shop"),
+        ({"phase": "Suspended"}, f"nightorders resume {NAME} -n shop"),
+        (
+            {"plan": plan(needs={"frozenBy": "Cluster"})},
+            f"nightorders approve {NAME} -n shop --digest {DIGEST} --emergency --because REASON",
+        ),
+        ({"taken": {"by": "bob", "at": at(-30)}}, f"nightorders take {NAME} -n shop --give-back"),
         ({"phase": "Diagnosed", "plan": None}, "kubectl -n shop describe pod checkout-7-x"),
         ({"phase": "Triage"}, "kubectl get deployments -n nightorders-system"),
     ],
@@ -128,3 +133,55 @@ def test_forbidden_may_only_mean_that_nothing_is_installed(cluster: FakeCluster)
     cluster.incident = ForbiddenError('GET /apis/a: incidents is forbidden: User "ann" cannot get (403)')
     cluster.there = False
     assert "nightorders crds | kubectl apply --server-side -f -" in run(app, ["show", "x"]).stderr
+
+
+def test_the_whole_record(cluster: FakeCluster) -> None:
+    """Every part of a status that is not in the ordinary story: freeze, emergency, taken, called, Shadow, the signed end."""
+    cluster.incident = incident(
+        {
+            "plan": plan(
+                needs={"count": 2, "expiresSeconds": 600, "separationOfDuties": True, "serviceAccounts": "Allow", "frozenBy": "Namespace"}
+            ),
+            "taken": {"by": "bob", "at": at(-30)},
+            "approvals": [
+                {
+                    "user": "ann",
+                    "key": "emergency.nightorders.dev/ann",
+                    "digest": DIGEST,
+                    "plan": "RollbackWorkload of Deployment/checkout to revision 6",
+                    "at": at(-20),
+                    "emergency": True,
+                    "why": "nobody can pay",
+                }
+            ],
+            "shadow": {
+                "at": at(-80),
+                "action": "RollbackWorkload",
+                "level": "L4",
+                "would": "would have acted alone: RollbackWorkload",
+                "before": ZERO,
+                "after": ZERO,
+                "rule": "RemediationPolicy/web rule rollback",
+            },
+            "executions": [execution("Applied", approvedBy=["ann", "carl"], emergency=True, level="L3")],
+            "escalation": {
+                "reason": "Waiting",
+                "message": "a plan has waited for 15 m",
+                "times": 2,
+                "at": at(-25),
+                "nextAt": at(3575),
+                "deliveries": [
+                    {"channel": "oncall", "state": "Delivered", "attempts": 1, "at": at(-24)},
+                    {"channel": "chat", "state": "Failed", "attempts": 3, "at": at(-22), "message": "no answer in time"},
+                ],
+            },
+            "timeline": [
+                line_of(12, -90, "looked 12 times", "RollUp", count=12),
+                line_of(13, -20, "gives an emergency approval", "Approval", actor="ann"),
+            ],
+            "head": {"seq": 13, "sha256": ZERO, "signedAt": at(-19), "keyId": "0123456789abcdef", "signature": "c2ln"},
+        }
+    )
+    result = run(app, ["show", NAME])
+    assert (result.exit_code, result.stderr) == (0, "")
+    same_as_golden(result.stdout, "show-everything.txt")
