@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from nightorders.ports import ConflictError, TransientError
+from nightorders.ports import ConflictError, ForbiddenError, TransientError
 from tests.component.fakes import Call
 from tests.component.test_crash import FLOWS, end_state, prepared, to_the_end, whole
 from tests.component.world import BAD, GOOD, SHOP, World, stuck
@@ -73,6 +74,29 @@ async def test_an_effect_that_never_arrives_is_tried_again_under_the_same_id() -
     await w.until_phase("Recovered")
     assert len(tries) == 4
     assert len(w.incident.status.executions) == len(w.mutations()) == 1
+
+
+@pytest.mark.threat(17)
+@pytest.mark.parametrize("flow", ["L3 undo", "L4 recover"])
+async def test_a_refusal_because_another_leads_ends_nothing(flow: str) -> None:
+    """Of the dry run, the effect and the undo, three times each: what is reserved stays for whoever leads."""
+    expected = end_state(await whole(flow))
+    w = await prepared(flow)
+    refused: Counter[tuple[str, str]] = Counter()
+
+    async def replaced(call: Call) -> None:
+        if call.verb in ("patch", "dry-run"):
+            key = (call.verb, w.incident.status.executions[-1].state if w.incident.status.executions else "")
+            refused[key] += 1
+            if refused[key] <= 3:
+                raise ForbiddenError("another operator leads", "nightorders-leader")
+
+    w.api.before = replaced
+    await to_the_end(w, 200)
+    assert end_state(w) == expected
+    assert ("patch", "Reserved") in refused
+    assert ("dry-run", "") in refused
+    assert (("patch", "Undoing") in refused) == (flow == "L3 undo")
 
 
 async def test_an_api_server_that_stays_away_is_waited_for_and_told() -> None:
