@@ -27,11 +27,11 @@ from nightorders.api.v1alpha1.incident import (
     Signal,
     Verification,
 )
-from nightorders.api.v1alpha1.ledger import HealthyRevision, LedgerSpec, Outcome, Reservation
+from nightorders.api.v1alpha1.ledger import HealthyRevision, LedgerSpec, Outcome, Rejection, Reservation
 from nightorders.domain import gates, verification
 from nightorders.domain.autonomy import Voices
 from nightorders.domain.diagnosis import Diagnosis, Finding
-from nightorders.domain.digest import spec_sha256, template_sha256
+from nightorders.domain.digest import sha256, spec_sha256, template_sha256
 from nightorders.domain.orders import Governing, Orders, governing_rule
 from nightorders.domain.ownership import Owner
 from nightorders.domain.plan import NoProposal, Proposal, execution_id, stage
@@ -227,6 +227,11 @@ def reservation(execution: str = "no-other", workload: str = "Deployment/other",
 def outcome(execution: str = "no-before", workload: str = "Deployment/other", at: datetime = NOW - MINUTE, **fields: Any) -> Outcome:
     base: Json = {"namespace": NAMESPACE, "action": ROLLBACK, "ended_at": at + SECOND, "result": "Recovered"}
     return Outcome(**{**base, "execution": execution, "workload": workload, "at": at, **fields})
+
+
+def rejection(by: str = "bob", at: datetime = NOW - HOUR, **fields: Any) -> Rejection:
+    base: Json = {"plan": sha256(by), "action": ROLLBACK, "workload": "Deployment/checkout"}
+    return Rejection(**{**base, "by": by, "at": at, **fields})
 
 
 def incident(status: IncidentStatus | None = None, *, annotations: Mapping[str, str] | None = None, **fields: Any) -> Incident:

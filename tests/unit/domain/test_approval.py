@@ -12,6 +12,8 @@ from nightorders.api.v1alpha1.incident import Approval, ApprovalNeeds, Plan
 from nightorders.domain.approval import Answer, Approved, Rejected, Waiting, claim, judge, seen
 from tests.unit.domain.make import MINUTE, NOW, OPERATOR, SECOND, plan
 
+pytestmark = [pytest.mark.threat(3), pytest.mark.promise(1)]
+
 PLAN = plan()
 OTHER = "sha256:" + "0" * 64
 
@@ -104,6 +106,7 @@ def test_an_approval_of_an_old_plan_does_not_count_for_the_next() -> None:
     assert judge(yes("alice"), later, earlier, ApprovalNeeds(), None, OPERATOR.username, NOW) == Waiting(1, 1, ())
 
 
+@pytest.mark.threat(5)
 @pytest.mark.parametrize(
     ("user", "requester", "separated", "count", "enough"),
     [

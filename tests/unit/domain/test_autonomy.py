@@ -103,6 +103,7 @@ def test_nobody_speaking_against_it_leaves_what_the_rule_says() -> None:
     assert [(s.who, s.value) for s in answer.decided_by[1:]] == [("trust", "trust 100"), ("risk", "risk 0")]
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("first", LOWERING, ids=[c[0] for c in LOWERING])
 def test_two_speakers_give_the_minimum_and_both_are_named(first: tuple[str, dict[str, Any], Level, str, str]) -> None:
     for second in LOWERING:
@@ -114,6 +115,7 @@ def test_two_speakers_give_the_minimum_and_both_are_named(first: tuple[str, dict
         assert [s.level for s in answer.decided_by] == sorted(s.level for s in answer.decided_by)
 
 
+@pytest.mark.promise(6)
 def test_the_effective_level_is_the_minimum_of_the_listed_speakers() -> None:
     v = voices(target=noted("L3"), orders=orders(cluster=(ceiling("L2"),)), guard_proven=False)
     answer = effective(v, NOW)
@@ -127,6 +129,7 @@ def test_a_ceiling_for_another_namespace_does_not_speak_here() -> None:
     assert effective(voices(orders=orders(cluster=(here,))), NOW).level == L1
 
 
+@pytest.mark.promise(6)
 def test_an_annotation_never_raises() -> None:
     v = voices(orders=one_rule("L2"), target=noted("L4"), namespace_object=namespace("L4"))
     assert effective(v, NOW).level == L2
@@ -142,6 +145,8 @@ def test_a_stamp_of_the_operator_is_no_label_of_the_owner() -> None:
 # ---------------------------------------------------------------- who asked
 
 
+@pytest.mark.threat(6)
+@pytest.mark.promise(4)
 @pytest.mark.parametrize(
     ("approval", "requester", "level"),
     [
@@ -164,6 +169,7 @@ def test_an_incident_of_the_operator_needs_no_requester() -> None:
 # ---------------------------------------------------------------- raised later
 
 
+@pytest.mark.threat(8)
 def test_the_first_look_keeps_what_was_ordered_then() -> None:
     first = effective(voices(orders=one_rule("L2")), NOW)
     assert first.detected_level == L2
@@ -181,6 +187,7 @@ def test_a_level_lowered_after_detection_is_obeyed_at_once() -> None:
     assert effective(voices(incident=incident(detected(L4)), orders=one_rule("L2")), NOW).level == L2
 
 
+@pytest.mark.threat(8)
 @pytest.mark.parametrize("staged", [L2, L3])
 def test_a_waiting_plan_is_not_released_by_a_later_raise(staged: Level) -> None:
     assert effective(voices(plan=plan(staged_level=staged)), NOW).level == staged
@@ -222,6 +229,7 @@ def remembered(*history: tuple[str, Any]) -> Any:
     return ledger(workloads=spec.workloads)
 
 
+@pytest.mark.threat(8)
 @pytest.mark.parametrize(
     ("history", "tier", "level"),
     [

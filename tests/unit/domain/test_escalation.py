@@ -324,6 +324,22 @@ def test_a_failed_action_says_how_the_breaker_stands() -> None:
     assert "Breaker" not in text_of(TABLE["undone"][0])[1]
 
 
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (
+            "errors is 0.05, at most 0.01; undone, because 3 of 3 pods fail",
+            "errors is 0.05, at most 0.01; undone, because 3 of 3 pods fail\n",
+        ),
+        ("errors is 0.05, at most 0.01; undoing", "errors is 0.05, at most 0.01; undoing; because 3 of 3 pods fail\n"),
+    ],
+)
+def test_a_failed_action_says_what_was_measured_and_nothing_twice(measured: str, said: str) -> None:
+    verified = condition("Verified", "False", "UndoVerified", measured)
+    _, body = text_of(case(FAULT, NO_PLAN, UNDONE, verified, executions=(execution(),)))
+    assert f"Why you: Undone: {said}" in body
+
+
 HOSTILE = "@channel <!everyone> [approve](https://evil.example/x) https://evil.example <@U123>\n\u202e*now* password=hunter22"
 
 

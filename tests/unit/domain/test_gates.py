@@ -100,16 +100,20 @@ def test_stop_suspend_and_deletion_refuse(fields: dict[str, Any], reason: Reason
     assert says in verdict.message
 
 
+@pytest.mark.threat(16)
+@pytest.mark.promise(4)
 @pytest.mark.parametrize(("stop", "in_force"), [(gates.Stop(), False), (gates.Stop(where="a"), True), (gates.Stop(unknown="b"), True)])
 def test_not_knowing_is_a_stop(stop: gates.Stop, in_force: bool) -> None:
     assert stop.in_force is in_force
 
 
+@pytest.mark.threat(14)
 @pytest.mark.parametrize("namespace", ["kube-system", "kube-public", "kube-node-lease", SYSTEM])
 def test_namespaces_protected_by_default(namespace: str) -> None:
     assert gate("protected", namespace=namespace).reason is Reason.PROTECTED
 
 
+@pytest.mark.threat(14)
 @pytest.mark.parametrize(
     ("entry", "allowed"),
     [
@@ -172,6 +176,7 @@ def test_a_target_that_is_being_deleted_refuses() -> None:
     assert gate("target", target=going).reason is Reason.TARGET_CHANGED
 
 
+@pytest.mark.threat(15)
 def test_somebody_elses_object_is_left_alone() -> None:
     verdict = gate("owner", owner=FLUX)
     assert verdict.reason is Reason.OWNED_ELSEWHERE
@@ -288,6 +293,7 @@ def fleet_of(concurrent: int = 5, per_hour: int = 20) -> Any:
     return orders(cluster=(cluster_policy(fleet={"maxConcurrent": concurrent, "perHour": per_hour}),))
 
 
+@pytest.mark.threat(28)
 @pytest.mark.parametrize(
     ("fields", "allowed"),
     [
@@ -312,12 +318,14 @@ def test_budget_of_the_fleet_and_one_execution_per_workload(fields: dict[str, An
     assert allowed or verdict.reason is Reason.BUDGET
 
 
+@pytest.mark.promise(6)
 def test_the_lowest_of_all_fleet_limits_counts() -> None:
     both = orders(cluster=(cluster_policy("a", fleet={"maxConcurrent": 9, "perHour": 2}), cluster_policy("b", fleet={"maxConcurrent": 1})))
     assert (gates.fleet_limit(both).max_concurrent, gates.fleet_limit(both).per_hour) == (1, 2)
     assert gates.fleet_limit(orders()).max_concurrent == 5
 
 
+@pytest.mark.threat(28)
 def test_an_elsewhere_governing_cluster_policy_still_bounds_the_fleet() -> None:
     found = orders(cluster=(cluster_policy(namespaces=["billing"], fleet={"maxConcurrent": 0}),))
     assert not gate("budget", orders=found).allowed

@@ -30,6 +30,7 @@ def test_no_policy_is_no_policy() -> None:
     assert answer.reason is Reason.NO_POLICY
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize(
     "found",
     [
@@ -53,6 +54,8 @@ def test_the_message_names_both_rules() -> None:
     assert "RemediationPolicy/b rule rollback" in answer.message
 
 
+@pytest.mark.threat(8)
+@pytest.mark.promise(4)
 def test_an_unreadable_policy_may_govern_anything_here() -> None:
     answer = ask(orders(unreadable=("RemediationPolicy/new: spec.earn: extra",)))
     assert isinstance(answer, Ungoverned)

@@ -64,6 +64,7 @@ def test_a_dropped_condition_comes_back_as_new() -> None:
     assert [c.last_transition_time for c in back.conditions] == [NOW]
 
 
+@pytest.mark.threat(24, 25)
 def test_messages_are_safe_and_bounded() -> None:
     made = Record(incident(), NOW).condition("Diagnosed", "True", Reason.LOOKED, "a\x1b[31m\nb\u202e" + "x" * 5000).done().conditions[0]
     assert made.message.startswith("a [31m b")

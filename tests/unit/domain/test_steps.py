@@ -254,6 +254,7 @@ def test_a_new_plan_forgets_the_approvals_of_the_old_one() -> None:
     assert made.plan.digest != PLAN.digest
 
 
+@pytest.mark.promise(1)
 def test_a_refused_dry_run_leaves_no_plan() -> None:
     s = situation(staged_status(L3), orders=leveled(L2))
     step = next_step(s, NOW)
@@ -299,6 +300,8 @@ def test_not_enough_keeps_waiting_and_says_how_many_are_missing(notes: dict[str,
     assert "needs 1 more" in find_condition(step.status.conditions, "Approved").message or "needs 2" in str(step.status.conditions)  # type: ignore[union-attr]
 
 
+@pytest.mark.threat(6)
+@pytest.mark.promise(1)
 def test_the_requester_does_not_count_where_duties_are_separated() -> None:
     asked = {"signal": None, "requestedBy": "alice"}
     rule = {"approval": {"count": 1, "separationOfDuties": True}}
@@ -332,12 +335,15 @@ def test_an_approval_and_its_withdrawal_are_told_under_the_users_name() -> None:
     assert of(second).approvals == ()
 
 
+@pytest.mark.threat(2)
+@pytest.mark.promise(1)
 def test_a_guard_that_is_not_proven_holds_the_approved_plan() -> None:
     step = next_step(gated(yes("alice"), guard=Proof(False, "binding narrowed")), NOW)
     assert isinstance(step, Stage)
     assert step.level == L2
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -422,6 +428,8 @@ def test_reserved_applies_the_planned_patch() -> None:
     assert step.patch == proposal().patch
 
 
+@pytest.mark.threat(11)
+@pytest.mark.promise(2)
 def test_stamped_and_as_planned_means_it_happened() -> None:
     done = after_target(execution_id(plan(L4).digest))
     step = next_step(in_execution(target=done), NOW)
@@ -442,6 +450,8 @@ def test_it_happened_counts_also_when_a_stop_came_since() -> None:
 MINE = execution_id(plan(L4).digest)
 
 
+@pytest.mark.threat(11)
+@pytest.mark.promise(2)
 @pytest.mark.parametrize(
     "target",
     [
@@ -458,12 +468,15 @@ def test_a_stamp_without_the_planned_state_is_never_applied_a_second_time(target
     assert step.execution.result == "Superseded"
 
 
+@pytest.mark.threat(11)
+@pytest.mark.promise(2)
 def test_the_planned_state_without_the_stamp_is_somebody_elses() -> None:
     step = next_step(in_execution(target=after_target("no-another")), NOW)
     assert isinstance(step, Settle)
     assert step.execution.result == "Superseded"
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -496,6 +509,7 @@ def test_an_approved_execution_needs_l3_only(orders_now: Any) -> None:
     assert isinstance(next_step(in_execution(level=L3, orders=orders_now), NOW), Apply)
 
 
+@pytest.mark.promise(1)
 def test_a_changed_target_is_not_applied_to() -> None:
     step = next_step(in_execution(target=deployment(template("8"))), NOW)
     assert isinstance(step, Settle)
@@ -522,6 +536,7 @@ def test_a_deleted_target_ends_the_execution(state: str, result: str, target: An
     assert step.execution.result == result
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -626,6 +641,7 @@ def test_at_the_end_of_the_window_the_policy_decides_what_to_do(measured: Any, v
         assert cond(step, "Closed") == ("False", Reason.ESCALATED.value)
 
 
+@pytest.mark.threat(18)
 def test_a_metric_alone_escalates() -> None:
     p = plan(L4)
     check = {"name": "errors", "promql": "x", "max": "0.01"}

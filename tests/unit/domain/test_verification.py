@@ -159,6 +159,7 @@ def metric(value: float | None, verdict: str = "Fail") -> Measurement:
     return Measurement(check="errors", at=NOW, verdict=verdict, value="" if value is None else f"{value:g}", message="m")  # type: ignore[arg-type]
 
 
+@pytest.mark.threat(18)
 @pytest.mark.parametrize(
     ("before", "now", "expected", "undoes"),
     [
@@ -176,10 +177,12 @@ def test_a_metric_that_got_worse_does_not_undo_by_itself(before: Measurement, no
     assert (verdict.verdict, verdict.by_workload) == (expected, undoes)
 
 
+@pytest.mark.threat(18)
 def test_a_metric_never_decides_early() -> None:
     assert run(*[(*GOOD, metric(99))] * 5, baseline=(metric(0),))[1] is None
 
 
+@pytest.mark.threat(18)
 def test_the_workload_decides_even_when_metrics_shine() -> None:
     assert named(run(*[(*DOWN, metric(0, "Pass"))] * 2)[1]) == "Worse"
 
@@ -292,6 +295,7 @@ def test_a_list_of_dependents_that_did_not_fit_is_no_proof_that_one_is_new() -> 
     assert v.dependents_check([], baseline, NOW).verdict == "Pass"
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize(("holds", "verdict"), [(True, "Fail"), (False, "Pass"), (None, "NoData")])
 def test_the_symptom_that_nobody_can_see_is_not_gone(holds: bool | None, verdict: str) -> None:
     assert v.symptom_check(holds, NOW).verdict == verdict
