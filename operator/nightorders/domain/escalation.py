@@ -47,7 +47,7 @@ def waiting(incident: Incident) -> Wait | None:
     closed = find_condition(status.conditions, "Closed")
     if closed is not None and closed.reason in (Reason.UNDONE, Reason.ESCALATED):
         ended = [e.ended_at for e in status.executions if e.ended_at is not None]
-        return Wait(closed.reason, closed.message, max(ended, default=closed.last_transition_time), at_once=True)
+        return Wait(closed.reason, _failure(status, closed.message), max(ended, default=closed.last_transition_time), at_once=True)
     stalled = find_condition(status.conditions, "Stalled")
     if stalled is not None and stalled.status == "True":
         return Wait(stalled.reason, stalled.message, stalled.last_transition_time)
@@ -60,6 +60,14 @@ def waiting(incident: Incident) -> Wait | None:
     if asked.type == "Approved" and asked.status != "False":
         return None  # approved, or nobody has to: the operator is about to act
     return Wait(asked.reason, asked.message, asked.last_transition_time)
+
+
+def _failure(status: IncidentStatus, end: str) -> str:
+    """How an execution ended, after what was measured, unless the measurement says the end, too."""
+    verified = find_condition(status.conditions, "Verified")
+    if verified is None or verified.status != "False":
+        return end
+    return verified.message if end.partition(";")[0] in verified.message else line(f"{verified.message}; {end}")
 
 
 def due(incident: Incident, spec: Escalate, now: datetime, breaker: str = "") -> Call | datetime | None:

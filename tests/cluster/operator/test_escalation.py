@@ -125,6 +125,23 @@ def test_a_message_arrives_and_the_status_says_so(operator: OperatorProcess, sce
     assert TOKEN not in scraped
 
 
+def test_an_action_that_did_not_help_calls_at_once_and_names_the_breaker(operator: OperatorProcess, scene: Scene, sink: Sink) -> None:
+    sink.up()
+    never = {"for": "3s", "every": "1s", "checks": [{"name": "never", "condition": "Impossible"}], "onNoData": "Undo"}
+    orders = policy("L4", verify=never)
+    orders["spec"] |= {"escalate": {"after": "1h", "to": ["oncall"]}, "breaker": {"failures": 1, "within": "1h", "openFor": "1h"}}
+    scene.apply(orders)
+    scene.app()
+    scene.release()
+    scene.incident("Undone")
+    until(lambda: delivery(scene).get("state") == "Delivered", "oncall is called", 30)
+    (message,) = sink.about(scene)
+    assert message["title"].endswith(f"] {scene.namespace} Deployment/checkout: the action did not help and was undone")
+    assert "Why you: Undone: " in message["message"]
+    assert "never: Deployment/checkout has no condition Impossible" in message["message"]  # what was measured
+    assert "Breaker: 1 failures of RollbackWorkload on Deployments within 1h" in message["message"]
+
+
 @pytest.mark.promise(4)
 def test_what_cannot_be_delivered_is_seen_and_goes_out_later(operator: OperatorProcess, scene: Scene, sink: Sink) -> None:
     scene.apply(calls("L1"))
