@@ -55,7 +55,6 @@ LATER = {
     14: "restoring ConfigMaps, NetworkPolicies, quotas (no such action yet)",
     19: "runbooks, memory and a model (none of them speaks yet)",
     20: "origins in other namespaces (Incidents look at their own only)",
-    21: "a label enforcer (queries are the policy's own; without one, give teams no rights on policies that they must not have on metrics)",
     27: "alerts that arrive in batches (no receiver yet)",
     29: "reviews by humans (no Postmortems yet)",
     30: "splitting reader and executor (docs/safety.md says what a compromised operator could do)",

@@ -89,6 +89,8 @@ def ann(bare: Cluster, shop: Scene) -> Path:
     return found
 
 
+@pytest.mark.threat(20)
+@pytest.mark.promise(7)
 def test_a_user_who_may_read_one_namespace_gets_a_diagnosis(shop: Scene, ann: Path) -> None:
     result = typed(ann, "diagnose", "deploy/checkout", "-n", shop.namespace)
     assert result.returncode == 1, result.stdout + result.stderr
@@ -211,6 +213,8 @@ def test_a_rejection_with_its_reason_and_its_withdrawal(world: World) -> None:
     assert world.annotations() == {}
 
 
+@pytest.mark.threat(4)
+@pytest.mark.promise(7)
 def test_admission_decides_and_its_words_are_printed(world: World) -> None:
     """The right that the plan uses is missing (threats 4), and then the right to approve at all."""
     here = ("inc", "-n", world.namespace)
@@ -229,6 +233,8 @@ def test_admission_decides_and_its_words_are_printed(world: World) -> None:
     assert world.annotations() == {}
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 def test_what_was_shown_is_what_is_approved(world: World) -> None:
     user = world.user("cli-ann", *APPROVER)
     world.status({"plan": plan(NEXT_DIGEST)})

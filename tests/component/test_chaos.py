@@ -14,6 +14,8 @@ from nightorders.ports import ConflictError, TransientError
 from tests.component.fakes import Call, Died
 from tests.component.world import BAD, GOOD, SHOP, SYSTEM, World, stuck
 
+pytestmark = pytest.mark.promise(2)
+
 OTHER = "registry.example/checkout:8"
 
 

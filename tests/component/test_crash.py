@@ -12,6 +12,8 @@ from nightorders.domain.digest import spec_sha256
 from tests.component.fakes import Call, Died
 from tests.component.world import GOOD, SECOND, SHOP, World, stuck
 
+pytestmark = pytest.mark.promise(2)
+
 Flow = Callable[[World], Awaitable[None]]
 
 

@@ -95,6 +95,7 @@ async def test_a_healthy_rollout_opens_nothing_and_is_recorded() -> None:
     assert len(w.ledger().spec.healthy_revisions) == 2
 
 
+@pytest.mark.threat(12)
 async def test_a_broken_release_is_never_recorded_as_healthy() -> None:
     w = await stuck()
     await w.seconds(30)
@@ -102,6 +103,7 @@ async def test_a_broken_release_is_never_recorded_as_healthy() -> None:
     assert bad not in {h.template_sha256 for h in w.ledger().spec.healthy_revisions}
 
 
+@pytest.mark.promise(2)
 async def test_a_restart_opens_no_second_incident() -> None:
     w = await stuck("L1")
     for _ in range(3):
@@ -135,6 +137,7 @@ async def test_a_name_taken_by_somebody_else_does_not_swallow_the_fault() -> Non
     assert [i.metadata.name for i in w.incidents()] == [name, name[:-1] + "2"]
 
 
+@pytest.mark.threat(14)
 @pytest.mark.parametrize("namespace", ["kube-system", "nightorders-system"])
 async def test_protected_namespaces_are_not_watched(namespace: str) -> None:
     w = World.empty()
@@ -148,6 +151,7 @@ async def test_protected_namespaces_are_not_watched(namespace: str) -> None:
     assert w.incidents() == []
 
 
+@pytest.mark.threat(14)
 async def test_an_incident_in_a_protected_namespace_acts_on_nothing() -> None:
     w = await stuck("L4")
     w.cluster_policy(protected=[{"name": "all", "kinds": ["Deployment"]}])
@@ -156,6 +160,7 @@ async def test_an_incident_in_a_protected_namespace_acts_on_nothing() -> None:
     assert next(c.reason for c in w.incident.status.conditions if c.type == "Planned") == "Protected"
 
 
+@pytest.mark.threat(27)
 async def test_a_namespace_whose_incidents_cannot_be_written_does_not_end_the_watch() -> None:
     w = World.empty()
     w.deploy()

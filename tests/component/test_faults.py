@@ -34,6 +34,7 @@ def gist(w: World) -> dict[str, Any]:
 # ---------------------------------------------------------------- writes
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("flow", ["L3 undo", "L4 recover"])
 async def test_any_write_whose_answer_is_lost_leads_to_the_same_end(flow: str, when: str) -> None:
@@ -47,6 +48,7 @@ async def test_any_write_whose_answer_is_lost_leads_to_the_same_end(flow: str, w
         assert end_state(w) == expected, f"{when} write {number}"
 
 
+@pytest.mark.promise(2)
 async def test_an_effect_whose_answer_is_lost_is_found_and_not_made_again() -> None:
     w = await stuck("L4")
 
@@ -60,6 +62,7 @@ async def test_an_effect_whose_answer_is_lost_is_found_and_not_made_again() -> N
     assert [c.verb for c in w.api.calls].count("patch") == 1
 
 
+@pytest.mark.promise(2)
 async def test_an_effect_that_never_arrives_is_tried_again_under_the_same_id() -> None:
     w = await stuck("L4")
     tries: list[Call] = []
@@ -76,6 +79,7 @@ async def test_an_effect_that_never_arrives_is_tried_again_under_the_same_id() -
     assert len(w.incident.status.executions) == len(w.mutations()) == 1
 
 
+@pytest.mark.promise(2)
 @pytest.mark.threat(17)
 @pytest.mark.parametrize("flow", ["L3 undo", "L4 recover"])
 async def test_a_refusal_because_another_leads_ends_nothing(flow: str) -> None:
@@ -115,6 +119,7 @@ async def test_an_api_server_that_stays_away_is_waited_for_and_told() -> None:
     assert not any(c.type == "Stalled" for c in w.incident.status.conditions)
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("verb", ["status", "ledger", "finalizer", "patch", "dry-run"])
 @pytest.mark.parametrize("flow", ["L3 undo", "L4 recover"])
 async def test_a_storm_of_conflicts_passes(flow: str, verb: str) -> None:
@@ -155,6 +160,7 @@ async def test_somebody_who_touches_the_incident_before_every_other_write_only_d
     assert gist(w) == expected
 
 
+@pytest.mark.threat(28)
 async def test_the_books_that_others_write_at_the_same_time_are_not_overwritten() -> None:
     w = await stuck("L4")
     entry = {"uid": "u", "workload": "Deployment/x", "labels": {}, "previousLabels": {}}
@@ -176,6 +182,7 @@ async def test_the_books_that_others_write_at_the_same_time_are_not_overwritten(
 # ---------------------------------------------------------------- reads
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("flow", ["L4 recover", "L4 undo"])
 async def test_any_read_that_fails_once_never_leads_to_a_second_effect(flow: str) -> None:
     """It may delay, and a hole at the very end of a verification may call a human; it never acts twice and leaves nothing behind."""
@@ -230,6 +237,7 @@ async def test_a_read_that_fails_between_approval_and_effect_does_not_throw_the_
     assert w.results() == ["operator:Recovered"]
 
 
+@pytest.mark.promise(4)
 async def test_what_can_never_be_read_ends_the_reservation() -> None:
     w = await stuck("L4")
 
@@ -242,6 +250,8 @@ async def test_what_can_never_be_read_ends_the_reservation() -> None:
     assert (w.mutations(), w.slots(), w.image()) == ([], [], BAD)
 
 
+@pytest.mark.threat(28)
+@pytest.mark.promise(4)
 async def test_ledgers_that_cannot_be_read_are_not_empty_ledgers() -> None:
     w = await stuck("L4")
 

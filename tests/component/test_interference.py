@@ -60,6 +60,7 @@ def after(w: World, verb: str, kind: str, act: Callable[[], None]) -> None:
 # ---------------------------------------------------------------- policies while a plan waits
 
 
+@pytest.mark.promise(1)
 async def test_a_policy_deleted_while_a_plan_waits_ends_it() -> None:
     w = await waiting()
     w.approve("alice")
@@ -68,6 +69,7 @@ async def test_a_policy_deleted_while_a_plan_waits_ends_it() -> None:
     assert (w.phase, w.mutations(), w.incident.status.plan) == ("Diagnosed", [], None)
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize(("level", "phase"), [("L2", "Advised"), ("L1", "Diagnosed")])
 async def test_a_policy_lowered_while_a_plan_waits_is_obeyed(level: str, phase: str) -> None:
     w = await waiting()
@@ -77,6 +79,8 @@ async def test_a_policy_lowered_while_a_plan_waits_is_obeyed(level: str, phase: 
     assert (w.phase, w.mutations()) == (phase, [])
 
 
+@pytest.mark.threat(8)
+@pytest.mark.promise(6)
 async def test_a_policy_raised_while_a_plan_waits_does_not_release_it() -> None:
     w = await waiting()
     w.policy("L4")
@@ -86,6 +90,8 @@ async def test_a_policy_raised_while_a_plan_waits_does_not_release_it() -> None:
     await w.until_phase("Recovered")
 
 
+@pytest.mark.threat(8)
+@pytest.mark.promise(6)
 async def test_a_policy_written_after_the_diagnosis_never_acts_alone() -> None:
     w = await stuck()
     await w.until_phase("Diagnosed")
@@ -94,6 +100,7 @@ async def test_a_policy_written_after_the_diagnosis_never_acts_alone() -> None:
     assert (w.phase, w.mutations()) == ("AwaitingApproval", [])
 
 
+@pytest.mark.promise(6)
 async def test_another_policy_that_governs_the_same_makes_both_void() -> None:
     w = await waiting()
     w.policy("L4", name="second")
@@ -102,6 +109,8 @@ async def test_another_policy_that_governs_the_same_makes_both_void() -> None:
     assert w.mutations() == []
 
 
+@pytest.mark.threat(8)
+@pytest.mark.promise(6)
 async def test_a_relabelled_workload_does_not_act_alone() -> None:
     w = await stuck()
     w.policy("L4", tier="batch")
@@ -112,6 +121,8 @@ async def test_a_relabelled_workload_does_not_act_alone() -> None:
     assert (w.phase, w.mutations()) == ("AwaitingApproval", [])
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_changed_orders_for_the_verification_make_another_plan() -> None:
     w = await waiting()
     old = w.incident.status.plan
@@ -129,6 +140,7 @@ async def test_changed_orders_for_the_verification_make_another_plan() -> None:
 # ---------------------------------------------------------------- stop, suspend
 
 
+@pytest.mark.threat(16)
 @pytest.mark.parametrize("place", [SHOP, SYSTEM])
 async def test_a_stop_holds_everything_and_lifting_it_lets_it_go_on(place: str) -> None:
     w = await stuck("L4")
@@ -139,6 +151,7 @@ async def test_a_stop_holds_everything_and_lifting_it_lets_it_go_on(place: str) 
     await w.until_phase("Recovered")
 
 
+@pytest.mark.threat(16)
 @pytest.mark.parametrize("place", [SHOP, SYSTEM])
 @pytest.mark.parametrize("level", ["L3", "L4"])
 async def test_a_stop_between_reservation_and_effect_applies_nothing_and_frees_the_slots(level: str, place: str) -> None:
@@ -167,6 +180,8 @@ async def test_a_stop_between_reservation_and_effect_applies_nothing_and_frees_t
     assert w.image() == BAD
 
 
+@pytest.mark.threat(16)
+@pytest.mark.promise(1)
 async def test_after_a_stop_the_same_plan_needs_a_new_approval() -> None:
     w = await waiting()
     old = w.incident.status.plan
@@ -214,6 +229,7 @@ async def test_suspending_during_verification_still_verifies_and_undoes() -> Non
 # ---------------------------------------------------------------- deletions
 
 
+@pytest.mark.threat(7)
 async def test_an_incident_deleted_while_verifying_is_finished_first() -> None:
     w = await verifying()
     w.api.delete("Incident", SHOP, w.incident.metadata.name)
@@ -224,6 +240,7 @@ async def test_an_incident_deleted_while_verifying_is_finished_first() -> None:
     assert [o.result for o in w.ledger().spec.outcomes] == ["Recovered"]
 
 
+@pytest.mark.threat(7)
 async def test_an_incident_deleted_while_verifying_still_undoes() -> None:
     w = await verifying()
     w.api.delete("Incident", SHOP, w.incident.metadata.name)
@@ -242,6 +259,7 @@ async def test_an_incident_deleted_while_it_waits_is_simply_gone() -> None:
     assert (w.incidents(), w.slots(), w.mutations()) == ([], [], [])
 
 
+@pytest.mark.threat(7)
 async def test_an_incident_deleted_between_reservation_and_effect_is_not_carried_out() -> None:
     w = await stuck("L4")
     w.start(detect=False)
@@ -259,6 +277,8 @@ async def test_an_incident_deleted_between_reservation_and_effect_is_not_carried
     assert (w.mutations(), w.slots(), w.image()) == ([], [], BAD)
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_a_target_deleted_and_made_anew_voids_the_plan() -> None:
     w = await waiting()
     w.api.delete("Deployment", SHOP, "checkout")
@@ -287,6 +307,8 @@ async def test_a_target_that_is_gone_stalls_the_incident_and_says_so() -> None:
 # ---------------------------------------------------------------- changes of the target
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_a_target_changed_after_the_approval_voids_it() -> None:
     w = await waiting()
     w.controllers.missing.add(OTHER)
@@ -297,6 +319,7 @@ async def test_a_target_changed_after_the_approval_voids_it() -> None:
     assert w.image() == OTHER
 
 
+@pytest.mark.promise(1)
 async def test_a_target_changed_between_the_last_look_and_the_effect_is_left_alone() -> None:
     w = await stuck("L4")
     before(w, "patch", "Deployment", lambda: w.release(OTHER))
@@ -367,6 +390,7 @@ async def test_a_planted_template_is_not_deployed() -> None:
     assert (w.mutations(), w.image(), w.slots()) == ([], BAD, [])
 
 
+@pytest.mark.promise(1)
 async def test_a_webhook_that_makes_something_else_of_the_patch_is_noticed_in_the_dry_run() -> None:
     w = await stuck("L4")
     w.api.mutating_webhook = lambda raw: raw["spec"]["template"]["spec"]["containers"][0].update(image="mirror.example/checkout:6")
@@ -413,6 +437,7 @@ async def test_a_right_revoked_before_the_undo_calls_a_human() -> None:
     assert (len(w.mutations()), w.slots(), w.phase) == (1, [], "Escalated")
 
 
+@pytest.mark.promise(4)
 async def test_a_right_to_read_that_is_gone_lowers_and_is_told() -> None:
     w = await stuck("L4")
     w.api.forbidden.add(("list", "Pod"))
@@ -420,6 +445,7 @@ async def test_a_right_to_read_that_is_gone_lowers_and_is_told() -> None:
     assert w.mutations() == []
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("what", ["ConfigMap/nightorders-stop", "Namespace/shop"])
 async def test_what_must_be_known_and_cannot_be_read_holds_the_action(what: str) -> None:
     w = await stuck("L4")
@@ -430,6 +456,7 @@ async def test_what_must_be_known_and_cannot_be_read_holds_the_action(what: str)
     await w.until_phase("Recovered")
 
 
+@pytest.mark.promise(4)
 async def test_policies_that_cannot_be_listed_are_not_no_policies() -> None:
     w = await stuck("L4")
 
@@ -464,6 +491,7 @@ async def test_unchanged_does_what_the_policy_says(on: str, result: str, image: 
     assert (w.image(), w.slots()) == (image, [])
 
 
+@pytest.mark.promise(4)
 async def test_no_data_is_never_success() -> None:
     w = await stuck("L4", verify={"checks": [{"name": "errors", "promql": "up", "max": "1"}]})
     w.operator.metrics.value = None
@@ -472,6 +500,7 @@ async def test_no_data_is_never_success() -> None:
     assert "NoData" in next(c.reason for c in w.incident.status.conditions if c.type == "Verified")
 
 
+@pytest.mark.threat(18)
 async def test_a_metric_alone_escalates_and_does_not_undo() -> None:
     w = await stuck("L4", verify={"checks": [{"name": "errors", "promql": "up", "max": "1"}]})
     await w.until_phase("Verifying")
@@ -480,6 +509,7 @@ async def test_a_metric_alone_escalates_and_does_not_undo() -> None:
     assert (w.image(), len(w.mutations())) == (GOOD, 1)
 
 
+@pytest.mark.promise(4)
 async def test_pods_that_cannot_be_listed_during_verification_are_no_success() -> None:
     w = await verifying()
     w.operator.reader.unread["Pod"] = "failed: time-out"
@@ -515,6 +545,7 @@ async def test_an_undo_whose_bytes_are_gone_escalates() -> None:
 # ---------------------------------------------------------------- several Incidents, budgets, episodes
 
 
+@pytest.mark.promise(2)
 async def test_two_incidents_for_one_target_only_one_acts() -> None:
     w = await stuck("L4")
     first = w.incident.metadata.name
@@ -537,6 +568,8 @@ async def test_what_the_operator_did_for_another_incident_is_not_a_humans_doing(
     assert [o.by for o in w.ledger().spec.outcomes] == ["operator"]
 
 
+@pytest.mark.threat(28)
+@pytest.mark.promise(2)
 async def test_the_last_slot_of_the_fleet_is_taken_once() -> None:
     w = await stuck("L4")
     w.cluster_policy(fleet={"maxConcurrent": 1, "perHour": 20})
@@ -595,6 +628,7 @@ async def test_a_slot_left_by_an_incident_that_is_gone_is_reclaimed() -> None:
     assert (w.slots(), w.mutations()) == ([], [])
 
 
+@pytest.mark.promise(4)
 async def test_a_slot_of_an_incident_that_cannot_be_read_is_not_reclaimed() -> None:
     """Somebody upgraded and downgraded: its execution may still run."""
     w = await verifying()

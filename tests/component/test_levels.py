@@ -23,6 +23,7 @@ async def waiting(**rule: Any) -> World:
 # ---------------------------------------------------------------- L1, L2
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("level", [None, "L1"])
 async def test_l1_explains_and_stages_nothing(level: str | None) -> None:
     w = await stuck(level)
@@ -35,6 +36,7 @@ async def test_l1_explains_and_stages_nothing(level: str | None) -> None:
     assert not w.slots()
 
 
+@pytest.mark.promise(1)
 async def test_l2_writes_the_command_and_touches_nothing() -> None:
     w = await stuck("L2")
     await w.until_phase("Advised")
@@ -88,6 +90,7 @@ async def test_a_human_may_also_do_what_awaits_an_approval() -> None:
 # ---------------------------------------------------------------- L3
 
 
+@pytest.mark.promise(1)
 async def test_l3_stops_at_the_gate() -> None:
     w = await waiting()
     await w.seconds(60)
@@ -112,6 +115,8 @@ async def test_l3_approved_executes_verifies_and_closes() -> None:
     assert w.api.objects[("Deployment", SHOP, "checkout")]["metadata"]["labels"][EXECUTION_LABEL] == i.status.executions[0].id
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_two_approvals_are_two_people() -> None:
     w = await waiting(approval={"count": 2})
     w.approve("alice")
@@ -123,6 +128,8 @@ async def test_two_approvals_are_two_people() -> None:
     assert w.results() == ["operator:Recovered"]
 
 
+@pytest.mark.threat(5)
+@pytest.mark.promise(1)
 @pytest.mark.parametrize(
     "user", ["system:serviceaccount:nightorders-system:nightorders", "system:serviceaccount:shop:ci", "system:admin", ""]
 )
@@ -133,6 +140,8 @@ async def test_accounts_do_not_approve(user: str) -> None:
     assert (w.phase, w.mutations()) == ("AwaitingApproval", [])
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, "", "sha256:"])
 async def test_an_approval_of_another_plan_counts_nothing(digest: str) -> None:
     w = await waiting()
@@ -141,6 +150,8 @@ async def test_an_approval_of_another_plan_counts_nothing(digest: str) -> None:
     assert (w.phase, w.mutations()) == ("AwaitingApproval", [])
 
 
+@pytest.mark.threat(6)
+@pytest.mark.promise(1)
 async def test_the_requester_does_not_count_with_two_wanted() -> None:
     w = await stuck("L3", approval={"count": 2})
     w.api.delete("Incident", SHOP, w.incident.metadata.name)
@@ -155,6 +166,8 @@ async def test_the_requester_does_not_count_with_two_wanted() -> None:
     await w.until_phase("Recovered")
 
 
+@pytest.mark.threat(6)
+@pytest.mark.promise(6)
 async def test_an_incident_opened_by_hand_never_acts_alone() -> None:
     w = await stuck("L4")
     w.api.delete("Incident", SHOP, w.incident.metadata.name)
@@ -167,6 +180,8 @@ async def test_an_incident_opened_by_hand_never_acts_alone() -> None:
     await w.until_phase("Recovered")
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_an_approval_written_before_the_plan_is_nothing() -> None:
     w = await stuck("L3")
     w.answer(APPROVE_PREFIX, "alice", digest="sha256:" + "1" * 64)
@@ -175,6 +190,8 @@ async def test_an_approval_written_before_the_plan_is_nothing() -> None:
     assert w.mutations() == []
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_a_withdrawn_approval_does_not_count() -> None:
     w = await waiting(approval={"count": 2})
     w.approve("alice")
@@ -225,6 +242,8 @@ async def test_a_plan_that_nobody_answered_is_staged_again_under_the_same_digest
     await w.until_phase("Recovered")
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 async def test_an_approval_does_not_become_young_by_waiting() -> None:
     w = await waiting(approval={"count": 2, "expiresAfter": "20s"})
     w.approve("alice")
@@ -255,6 +274,7 @@ async def test_l4_waits_until_the_fault_has_held() -> None:
     assert w.mutations()[0].at - began >= 20 * SECOND
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("place", ["object", "namespace"])
 @pytest.mark.parametrize(("value", "phase"), [("L3", "AwaitingApproval"), ("L2", "Advised"), ("L1", "Diagnosed"), ("L5", "Diagnosed")])
 async def test_an_annotation_is_a_ceiling(place: str, value: str, phase: str) -> None:
@@ -266,6 +286,8 @@ async def test_an_annotation_is_a_ceiling(place: str, value: str, phase: str) ->
     assert w.mutations() == []
 
 
+@pytest.mark.threat(12)
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("what", ["guard", "schemas", "policy", "cluster policy", "not proven healthy"])
 async def test_without_a_proof_it_does_not_act_alone(what: str) -> None:
     w = await stuck("L4")
@@ -288,6 +310,8 @@ async def test_without_a_proof_it_does_not_act_alone(what: str) -> None:
     assert w.phase in ("Diagnosed", "Advised", "AwaitingApproval")
 
 
+@pytest.mark.threat(2)
+@pytest.mark.promise(1)
 async def test_a_guard_that_fails_on_the_very_incident_holds_the_approved_plan() -> None:
     w = await waiting()
     w.operator.guard.proven = False

@@ -12,6 +12,8 @@ from tests.component.test_crash import FLOWS, prepared, to_the_end, whole
 from tests.component.test_faults import gist
 from tests.component.world import BAD, GOOD, SECOND, SHOP, Process, World, stuck
 
+pytestmark = pytest.mark.promise(2)
+
 
 def pair(w: World) -> tuple[Process, Process]:
     w.processes = [Process(w, "a"), Process(w, "b")]
@@ -69,6 +71,7 @@ async def test_two_operators_side_by_side(flow: str, seed: int) -> None:
     assert gist(w) == expected
 
 
+@pytest.mark.threat(17)
 async def test_a_stale_operator_does_not_apply_what_was_undone_since() -> None:
     """It read while the execution was reserved, slept, and sends its patch when everything is over."""
     w = await stuck("L4")

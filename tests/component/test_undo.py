@@ -81,6 +81,7 @@ async def test_a_change_after_the_undo_is_theirs(image: str) -> None:
     assert (w.image(), len(w.mutations()), w.slots()) == (image, 2, [])
 
 
+@pytest.mark.promise(4)
 async def test_pods_that_cannot_be_counted_are_no_undo() -> None:
     w = await undoing()
     await w.until(lambda: w.incident.status.executions and w.incident.status.executions[0].undo_started_at is not None)
@@ -93,6 +94,7 @@ def ended(w: World) -> bool:
     return w.ended() and w.phase in ("Undone", "Escalated")
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("dead", [False, True], ids=["comes back", "does not"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_at_any_write_ends_the_same(when: str, dead: bool) -> None:

@@ -30,6 +30,7 @@ def references() -> dict[str, tuple[Facts, list[Point]]]:
     return {}
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize(("outcome", "point", "fault"), SLICE, ids=[" - ".join(plan) for plan in SLICE])
 def test_the_end_is_the_same(world: World, references: dict[str, tuple[Facts, list[Point]]], outcome: str, point: str, fault: str) -> None:
     if outcome not in references:
@@ -45,6 +46,7 @@ def test_the_end_is_the_same(world: World, references: dict[str, tuple[Facts, li
     assert world.late() == []
 
 
+@pytest.mark.promise(2)
 def test_nothing_happened_later(world: World) -> None:
     """Looked at once more at the end."""
     assert world.late(all_of_them=True) == []

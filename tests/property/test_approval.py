@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX
 from nightorders.api.v1alpha1.incident import ApprovalNeeds
 from nightorders.domain.approval import Approved, Rejected, Waiting, claim, judge, seen
 from tests.unit.domain.make import MINUTE, NOW, OPERATOR, plan
+
+pytestmark = [pytest.mark.threat(3), pytest.mark.promise(1)]
 
 PLAN = plan()
 USERS = st.sampled_from(["alice", "bob", "auth0|bob", "ALICE", OPERATOR.username, "system:admin", "", "|", "alice "]) | st.text(max_size=6)

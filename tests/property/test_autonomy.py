@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,8 @@ from tests.unit.domain.make import (
     rule_json,
     voices,
 )
+
+pytestmark = pytest.mark.promise(6)
 
 LEVEL = st.sampled_from(list(Level))
 MAYBE = st.none() | LEVEL
@@ -130,6 +133,7 @@ def test_no_annotation_ever_raises(x: dict[str, Any], on_object: str, on_namespa
     assert ordered(made(written), NOW) <= ordered(made(without), NOW)
 
 
+@pytest.mark.threat(8)
 @FEW
 @given(TEXT)
 def test_a_text_that_is_no_level_is_read_only(value: str) -> None:
@@ -161,6 +165,7 @@ def test_adding_a_policy_never_raises_what_another_governs(
     assert rule_level(Orders(policies=present, unreadable=("x",)), labels) == Level.L1
 
 
+@pytest.mark.promise(3)
 @FEW
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=12), max_size=4),
@@ -187,6 +192,7 @@ def test_raising_a_level_never_opens_a_gate_that_another_reason_closed(x: dict[s
             assert not gates.judge(question(level=high, **fields), NOW)[1].allowed
 
 
+@pytest.mark.promise(4)
 def test_what_is_missing_lowers_and_never_raises() -> None:
     full = voices()
     for poorer in (

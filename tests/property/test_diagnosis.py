@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,7 @@ def test_every_situation_is_bounded() -> None:
         check(diagnose(snapshot, TARGET, (), NOW))
 
 
+@pytest.mark.promise(3)
 @QUICK
 @given(st.lists(HOSTILE, max_size=5), st.lists(HOSTILE, max_size=3), st.sampled_from(["exit", "image"]))
 def test_hostile_text_never_moves_the_aim(lines: list[str], events: list[str], which: str) -> None:
@@ -160,6 +162,7 @@ def test_hostile_text_never_moves_the_aim(lines: list[str], events: list[str], w
     assert d.top is None or (d.top.object, d.top.category) == (plain.object, plain.category)
 
 
+@pytest.mark.promise(4)
 @QUICK
 @given(st.sampled_from(SNAPSHOTS), st.sampled_from(["Pod", "ReplicaSet", "ConfigMap", "Event"]))
 def test_what_was_not_looked_at_never_gives_grade_a(snapshot: Snapshot, kind: str) -> None:
@@ -188,6 +191,7 @@ def test_a_later_look_at_the_same_tells_the_same(snapshot: Snapshot, seconds: in
         assert (first.summary, first.message) == (later.summary, later.message)
 
 
+@pytest.mark.threat(23)
 @QUICK
 @given(st.text(max_size=3000))
 def test_redaction_is_idempotent_and_bounded(text: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,6 +95,7 @@ def tighter(q: gates.Question, what: str) -> gates.Question:
     return replace(q, governing=replace(q.governing, rule=rule))
 
 
+@pytest.mark.promise(6)
 @FEW
 @given(questions(), st.sampled_from(["max_pods", "max_percent", "per_hour", "cooldown"]))
 def test_a_tighter_limit_never_opens_a_gate(q: gates.Question, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ LEVELS = st.sampled_from([Level.L2, Level.L3, Level.L4])
 RULE = governing()
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(CONTENT, LEVELS, LEVELS, st.booleans()), min_size=1, max_size=6))
 def test_a_digest_is_never_given_twice_to_different_plans(history: list[tuple[str, Level, Level, bool]]) -> None:

@@ -27,6 +27,7 @@ REDUNDANT = {"freeze", "policy", "protected", "action", "confidence", "category"
 FEW = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
+@pytest.mark.promise(1, 4)
 @FEW
 @given(cases())
 def test_every_situation_has_a_step_and_it_keeps_the_promises(c: Case) -> None:
@@ -35,6 +36,7 @@ def test_every_situation_has_a_step_and_it_keeps_the_promises(c: Case) -> None:
     check(c, step)
 
 
+@pytest.mark.promise(4)
 @settings(FEW, max_examples=150)
 @given(cases(), st.sampled_from(["stop", "stop unknown", "suspend", "guard", "schemas", "unknown", "target", "orders", "owner"]))
 def test_taking_anything_away_never_leads_to_an_effect_on_a_target(c: Case, what: str) -> None:
@@ -98,6 +100,7 @@ def test_the_oracle_has_something_to_judge_and_is_content_with_the_code_as_it_is
     assert all(taken[kind] >= 10 for kind in ("Idle", "Save", "Stage", "Reserve", "Apply", "Undo", "Settle", "ReleaseFinalizer")), taken
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("name", [speaker.__name__ for speaker in autonomy.SPEAKERS])
 def test_a_speaker_that_falls_silent_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loud = Speaker(who="everything else", level=Level.L4)
@@ -110,6 +113,7 @@ def test_a_speaker_that_falls_silent_is_noticed(name: str, monkeypatch: pytest.M
 SMALL = {"known", "coverage", "provenance", "blast_radius", "ownership", "neighbours"}
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("name", [part.__name__ for part in (*scores.TRUST, *scores.RISK) if part.__name__ not in SMALL])
 def test_a_doubt_or_a_stake_that_is_not_counted_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for which in ("TRUST", "RISK"):
@@ -117,6 +121,7 @@ def test_a_doubt_or_a_stake_that_is_not_counted_is_noticed(name: str, monkeypatc
     assert caught()
 
 
+@pytest.mark.promise(6)
 def test_the_highest_speaker_instead_of_the_lowest_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = autonomy.effective
 
@@ -128,6 +133,7 @@ def test_the_highest_speaker_instead_of_the_lowest_is_noticed(monkeypatch: pytes
     assert caught()
 
 
+@pytest.mark.promise(1)
 def test_an_approval_of_any_digest_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def lax(notes: Any, plan: Any, before: Any, now: Any) -> Any:
         users = {approval.claim(v)[1] for k, v in notes.items() if k.startswith(APPROVE_PREFIX)} - {""}
@@ -137,6 +143,7 @@ def test_an_approval_of_any_digest_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     assert caught()
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("name", [g.name for g in gates.CHAIN if g.name not in REDUNDANT])
 def test_a_gate_that_stands_open_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
@@ -145,17 +152,20 @@ def test_a_gate_that_stands_open_is_noticed(name: str, monkeypatch: pytest.Monke
     assert caught()
 
 
+@pytest.mark.promise(1)
 def test_a_last_look_that_sees_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(within, "_last_look", lambda *a: None)
     assert caught()
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("gate", ["stopped", "owner"])
 def test_a_last_look_that_forgets_one_thing_is_noticed(gate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, gate, lambda q, now: gates.passed("open"))
     assert caught()
 
 
+@pytest.mark.promise(1)
 def test_a_target_that_is_not_compared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     sha = the_proposal().before_sha256
     monkeypatch.setattr(judgement, "spec_sha256", lambda spec, scaled: sha)
@@ -163,6 +173,8 @@ def test_a_target_that_is_not_compared_is_noticed(monkeypatch: pytest.MonkeyPatc
     assert caught()
 
 
+@pytest.mark.threat(2)
+@pytest.mark.promise(1)
 def test_a_guard_that_is_believed_unproven_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = judgement.voices
     for module in (judgement, within, before):
@@ -170,11 +182,14 @@ def test_a_guard_that_is_believed_unproven_is_noticed(monkeypatch: pytest.Monkey
     assert caught()
 
 
+@pytest.mark.promise(1)
 def test_an_expired_approval_that_counts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approval, "timedelta", lambda seconds: timedelta(days=1))
     assert caught()
 
 
+@pytest.mark.threat(5)
+@pytest.mark.promise(1)
 def test_the_operator_counting_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approval, "judge", everyone_counts)
     assert caught()

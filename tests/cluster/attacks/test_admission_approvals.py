@@ -20,7 +20,7 @@ from tests.cluster.attacks.world import (
     waiting,
 )
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.promise(1)]
 GUARD = "nightorders-approvals"
 APPROVER = ("nightorders-approver", "edit")
 """`edit` because an approver needs the right that the plan uses (row 4)."""
@@ -207,6 +207,7 @@ def test_3_the_verb_in_another_namespace_or_on_another_incident_does_not_count(w
     erin.may("annotate", "incident", "other", f"approve.nightorders.dev/erin={DIGEST}|erin")
 
 
+@pytest.mark.promise(7)
 def test_4_an_approver_needs_the_right_that_the_plan_uses(world: World) -> None:
     """Nobody gets through the operator what they may not do themselves. Rejecting only lowers, and needs no such right."""
     world.incident(WAITING)
@@ -227,6 +228,7 @@ def test_4_a_plan_on_a_kind_that_the_guard_does_not_know_cannot_be_approved(worl
     alice.may(*alice.annotation(approve_alice=f"{DIGEST}|alice"))
 
 
+@pytest.mark.promise(7)
 def test_1_a_forged_plan_cannot_be_put_into_status_and_approved(world: World) -> None:
     """A role of */*/* in the namespace has incidents/status and the verb approve; status is refused all the same."""
     world.incident({"conditions": [approved("True", "NotNeeded")]})

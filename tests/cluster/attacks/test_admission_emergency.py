@@ -23,6 +23,7 @@ def alice(world: World) -> Actor:
     return world.user("alice", "nightorders-approver", "edit")
 
 
+@pytest.mark.promise(1)
 def test_3_an_emergency_approval_needs_a_freeze_a_right_and_a_reason(world: World, eve: Actor, alice: Actor) -> None:
     mine = f"{DIGEST}|eve"
     world.incident(waiting(frozenBy="None"))
@@ -67,6 +68,7 @@ def test_3_an_emergency_approval_is_somebodys_own_and_keeps_its_reason(world: Wo
     eve.may_not(GUARD, *eve.annotation(why_e=None))
 
 
+@pytest.mark.promise(7)
 def test_4_an_emergency_is_no_way_around_the_right_that_the_plan_uses(world: World) -> None:
     poor = world.user("poor", "nightorders-emergency-approver")
     world.incident(waiting(frozenBy="Namespace"))
@@ -77,6 +79,7 @@ def test_4_an_emergency_is_no_way_around_the_right_that_the_plan_uses(world: Wor
     half.may_not(GUARD, *half.annotation(emergency_h=f"{DIGEST}|half", why_h=WHY), says="lacks the verb approve ")
 
 
+@pytest.mark.promise(1, 6)
 def test_3_16_no_role_of_a_namespace_breaks_a_freeze_of_the_platform(world: World, eve: Actor) -> None:
     """Not even */*/*: the verb is asked on a cluster-scoped resource, for which the authorizer looks at ClusterRoleBindings only."""
     world.incident(waiting(frozenBy="Cluster"))

@@ -80,6 +80,7 @@ def test_7_no_owner_is_injected(world: World, alice: Actor) -> None:
     alice.may(*CREATE, document=incident("born", world.namespace))
 
 
+@pytest.mark.promise(5)
 def test_7_no_deletion_while_an_execution_runs(world: World, alice: Actor) -> None:
     world.incident()
     guard, says = "nightorders-deletions", "An execution of Incident inc is running"
@@ -168,6 +169,7 @@ def test_25_names_fit_a_label(world: World, alice: Actor) -> None:
     alice.may(*CREATE, document=incident("x" * 63, world.namespace))
 
 
+@pytest.mark.promise(5)
 def test_1_28_records_are_written_by_the_operator_only(world: World) -> None:
     """Status of every kind, and Ledgers in all ways, against a role of */*/* and against cluster-admin."""
     guard = "nightorders-records"

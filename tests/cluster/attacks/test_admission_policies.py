@@ -17,6 +17,7 @@ APPLY = ("apply", "--server-side", "--force-conflicts", "-f", "-")
 OPERATOR = {"kind": "ServiceAccount", "name": "nightorders", "namespace": "nightorders-system"}
 
 
+@pytest.mark.promise(7)
 def test_9_above_l2_needs_the_right_to_do_it_oneself(world: World) -> None:
     """Otherwise a writer of policies would patch Deployments by way of the operator."""
     poor = world.user("poor", "nightorders-policy-author")
@@ -38,6 +39,7 @@ def test_9_above_l2_needs_the_right_to_do_it_oneself(world: World) -> None:
     poor.may("delete", "remediationpolicy", "orders")
 
 
+@pytest.mark.promise(7)
 def test_9_the_right_must_hold_in_that_namespace_and_for_every_deployment(world: World) -> None:
     author = world.user("author", "nightorders-policy-author")
     world.admin.may("create", "role", "one", "--verb=patch", "--resource=deployments.apps", "--resource-name=mine")
@@ -52,6 +54,7 @@ def test_9_the_right_must_hold_in_that_namespace_and_for_every_deployment(world:
     author.may(*CREATE, document=policy("orders", world.namespace, "L3"))
 
 
+@pytest.mark.promise(7)
 def test_9_l4_needs_grant_l4_besides(world: World) -> None:
     author = world.user("author", "nightorders-policy-author", "edit")
     author.may_not(GUARD, *CREATE, document=policy("orders", world.namespace, "L4"), says="lacks the verb grant-l4")
@@ -69,6 +72,7 @@ def _with(document: Json, *, rule: Json | None = None, **spec: object) -> Json:
     return {**document, "spec": {**document["spec"], "rules": [{**first, **(rule or {})}, *rest], **spec}}
 
 
+@pytest.mark.promise(7)
 def test_9_what_a_rule_may_earn_counts_and_not_where_it_begins(world: World) -> None:
     """Recorded outcomes carry it up to `level`, and nobody is asked again then."""
     poor = world.user("poor", "nightorders-policy-author")
@@ -80,6 +84,7 @@ def test_9_what_a_rule_may_earn_counts_and_not_where_it_begins(world: World) -> 
     rich.may(*APPLY, document=_with(policy("orders", world.namespace, "L3"), rule=earning))
 
 
+@pytest.mark.promise(7)
 def test_9_shadow_touches_nothing_but_one_word_makes_it_act(world: World) -> None:
     """So its rules need the same rights, and the flip of that word by somebody without them is refused."""
     poor = world.user("poor", "nightorders-policy-author")
@@ -95,6 +100,7 @@ def test_9_shadow_touches_nothing_but_one_word_makes_it_act(world: World) -> Non
     poor.may("patch", "remediationpolicy", "orders", "--type=json", "-p", '[{"op":"replace","path":"/spec/rules/0/level","value":"L1"}]')
 
 
+@pytest.mark.promise(7)
 def test_9_15_16_what_else_makes_a_rule_do_more_is_a_change_like_any_other(world: World) -> None:
     """Its freezes, its breaker, its pause of GitOps owners, its emergency door: no way around the right that the rule uses."""
     rich = world.user("rich", "nightorders-policy-author", "edit")
@@ -112,6 +118,7 @@ def test_9_15_16_what_else_makes_a_rule_do_more_is_a_change_like_any_other(world
         poor.may_not(GUARD, "patch", "remediationpolicy", "orders", "--type=json", "-p", change, says="poor may not patch")
 
 
+@pytest.mark.promise(7)
 def test_9_a_gitops_account_is_an_author_like_any_other(world: World) -> None:
     flux = world.robot("flux", "nightorders-policy-author")
     flux.may_not(GUARD, *APPLY, document=policy("orders", world.namespace, "L3"), says=":flux may not patch deployments.apps")
@@ -140,6 +147,7 @@ def boss(world: World) -> Actor:
     return boss
 
 
+@pytest.mark.promise(7)
 def test_10_an_action_role_is_bound_to_the_operators_account_only(world: World, boss: Actor) -> None:
     """An admin bound one to herself, and raised a quota."""
     others: tuple[Json, ...] = (
@@ -160,6 +168,7 @@ def test_10_an_action_role_is_bound_to_the_operators_account_only(world: World, 
     boss.may("delete", "rolebinding", "act")
 
 
+@pytest.mark.promise(7)
 def test_10_cluster_wide_and_by_cluster_admin_too(world: World) -> None:
     document = binding(world.namespace, None, ACTION, {"kind": "User", "name": "boss"})
     world.admin.may_not(ROLES, *CREATE, document=document, says="remove the other")
@@ -181,6 +190,7 @@ def _stamp(value: str | None) -> tuple[str, ...]:
     return ("patch", "deployment", "checkout", "--type=merge", "-p", json.dumps(body), "--dry-run=server")
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("everywhere", [False, True], ids=["namespace", "everywhere"])
 def test_16_a_stop_holds_back_the_operator_in_the_api_server(world: World, everywhere: bool) -> None:
     """A leader that was frozen between reading the stop and writing. People, and the undo of what runs, are not held back."""

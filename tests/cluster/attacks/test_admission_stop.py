@@ -136,6 +136,7 @@ def _effect(execution: str, term: str | None, *, dry: bool = True) -> tuple[str,
     return ("patch", "deployment", "checkout", "--type=merge", "-p", json.dumps(body), *(("--dry-run=server",) if dry else ()))
 
 
+@pytest.mark.promise(2)
 def test_17_a_leader_who_was_replaced_is_refused(world: World, lease: Json) -> None:
     """It was frozen between its last look and its write; another took the Lease meanwhile. Its undo is refused, too: the other one's now."""
     operator = world.operator

@@ -33,6 +33,7 @@ def _rules(world: World, namespace: str) -> list[Json]:
     return rules
 
 
+@pytest.mark.promise(7)
 def test_30_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(world: World) -> None:
     """The complete list, in an ordinary namespace and in its own."""
     for namespace in (world.namespace, "nightorders-system"):
@@ -69,6 +70,7 @@ def test_30_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(w
                 }, said
 
 
+@pytest.mark.promise(7)
 def test_30_the_operator_cannot(world: World) -> None:
     for verb, resource in (
         ("get", "secrets"),
@@ -128,6 +130,7 @@ def test_2_it_reads_every_policy_and_binding_that_ships_and_they_are_as_shipped(
             assert live["spec"]["validationActions"] == ["Deny", "Audit"], name
 
 
+@pytest.mark.promise(7)
 def test_30_the_right_to_act_is_where_it_was_bound_and_only_there(world: World) -> None:
     """As installed: nowhere (L1). Bound with the example, as a user would: there, patch on Deployments and nothing besides."""
     world.cluster.apply(deployment("checkout", world.namespace))
@@ -148,6 +151,7 @@ def test_30_the_right_to_act_is_where_it_was_bound_and_only_there(world: World) 
     assert "cannot patch resource" in world.operator.run(*act).stderr
 
 
+@pytest.mark.promise(7)
 def test_30_install_binds_no_role_to_act(world: World) -> None:
     everything = json.loads(world.admin.may("get", "rolebindings,clusterrolebindings", "-A", "-o", "json"))["items"]
     of_install = [b for b in everything if b["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "nightorders"]
@@ -180,6 +184,7 @@ def test_3_16_the_verbs_of_emergencies_are_not_given_away_with_the_common_roles(
             assert special.run("auth", "can-i", verb, "clusterremediationpolicies.nightorders.dev", "-A").stdout.strip() == "yes"
 
 
+@pytest.mark.promise(7)
 def test_20_incidents_are_not_given_away_with_the_common_roles(world: World) -> None:
     """They quote logs and ConfigMaps: neither view nor edit nor admin of a namespace reads them, or approves."""
     world.incident()
@@ -192,6 +197,7 @@ def test_20_incidents_are_not_given_away_with_the_common_roles(world: World) -> 
     assert reader.run("auth", "can-i", "patch", "incidents.nightorders.dev").stdout.strip() == "no"
 
 
+@pytest.mark.promise(7)
 def test_3_an_admin_cannot_give_herself_the_verb_approve(world: World) -> None:
     boss = world.user("boss", "admin")
     answer = boss.run("create", "rolebinding", "me", "--clusterrole=nightorders-approver", "--user=boss")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.scene import Scene
 from tools.cluster import Cluster, provide
-from tools.operator_process import OperatorProcess, install
+from tools.operator_process import NAMESPACE, OperatorProcess, install
 
 _numbers = itertools.count(1)
 # The whole tier is one fleet: more happens here within an hour than any real fleet would allow.
@@ -63,6 +63,18 @@ def no_operator(_shared_operator: OperatorProcess) -> None:
     """The shared operator is down: the test starts its own."""
     if _shared_operator.process is not None and _shared_operator.process.poll() is None:
         _shared_operator.kill()
+
+
+@pytest.fixture
+def two_operators(arena: Cluster, no_operator: None) -> Iterator[list[OperatorProcess]]:
+    """Both act: leader election is off, as if a stale leader went on. Nothing may be left of the Lease, or admission would refuse both."""
+    arena.kubectl("-n", NAMESPACE, "delete", "lease", "nightorders", "--ignore-not-found")
+    both = [OperatorProcess(arena, name=f"operator-{n}", environment={"NIGHTORDERS_LEADER_ELECTION": "false"}).start() for n in (1, 2)]
+    for one in both:
+        one.wait_ready()
+    yield both
+    for one in both:
+        one.stop()
 
 
 @pytest.fixture

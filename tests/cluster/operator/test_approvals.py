@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.scene import BAD, GOOD, Scene, condition, mutations, policy, until
 from tools.operator_process import OperatorProcess
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.threat(3), pytest.mark.promise(1)]
 OPERATOR = "system:serviceaccount:nightorders-system:nightorders"
 
 

@@ -25,6 +25,7 @@ def incident(name: str, kind: str = "Deployment", target: str = "checkout", api:
     }
 
 
+@pytest.mark.promise(4)
 def test_a_target_that_is_gone_is_said_with_the_fix(operator: OperatorProcess, scene: Scene) -> None:
     scene.apply(incident("gone", target="never-was"))
     found = scene.incident("Stalled")
@@ -32,6 +33,7 @@ def test_a_target_that_is_gone_is_said_with_the_fix(operator: OperatorProcess, s
     assert "correct spec.target" in condition(found, "Stalled")["message"]
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize(("kind", "api"), [("Spaceship", "example.com/v1"), ("StatefulSet", "apps/v1")])
 def test_a_kind_that_is_not_understood_is_said(operator: OperatorProcess, scene: Scene, kind: str, api: str) -> None:
     if kind == "StatefulSet":
@@ -51,6 +53,7 @@ def test_a_kind_that_is_not_understood_is_said(operator: OperatorProcess, scene:
     assert operator.answer("live")[0] == 200
 
 
+@pytest.mark.promise(6)
 def test_two_policies_for_one_workload_are_ambiguous_and_mean_l1(operator: OperatorProcess, scene: Scene) -> None:
     scene.apply(policy("L4"), policy("L3", name="other"))
     scene.app()
@@ -69,6 +72,7 @@ def test_a_policy_that_selects_nothing_says_so(operator: OperatorProcess, scene:
     until(lambda: "matches no Deployment" in condition(scene.get("rempol/web"), "Ready").get("message", ""), "the policy says so")
 
 
+@pytest.mark.promise(4)
 def test_an_unreachable_prometheus_is_no_data_and_never_success(operator: OperatorProcess, scene: Scene) -> None:
     checks = [{"name": "errors", "promql": 'sum(rate(errors{service="$name"}[1m]))', "max": "0.1"}]
     scene.apply(policy("L4", verify={"for": "3s", "every": "1s", "checks": checks}))
@@ -93,6 +97,7 @@ def test_a_name_planted_in_advance_does_not_swallow_the_signal(operator: Operato
     assert any(i["metadata"]["name"].endswith("-2") for i in scene.incidents())
 
 
+@pytest.mark.promise(3, 7)
 def test_hostile_text_reaches_nobodys_terminal_and_secrets_stay_out(operator: OperatorProcess, scene: Scene) -> None:
     """threats.md 23 and 24: control characters, orders and secrets in what pods say."""
     scene.apply(policy("L1"))
@@ -119,6 +124,7 @@ def test_hostile_text_reaches_nobodys_terminal_and_secrets_stay_out(operator: Op
     assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
 
 
+@pytest.mark.promise(7)
 def test_environment_values_never_enter_an_incident(operator: OperatorProcess, scene: Scene) -> None:
     """threats.md 13 and 23: a release that changes an environment value is advised by reference, and its diff shows digests."""
     scene.apply(policy("L2"))
@@ -178,6 +184,7 @@ def bare() -> Iterator[Cluster]:
     found.stop()
 
 
+@pytest.mark.promise(4)
 def test_a_cluster_without_or_with_older_crds_is_told_the_command(bare: Cluster) -> None:
     install(bare)
     for name in ("incidents", "ledgers"):
@@ -204,6 +211,7 @@ def test_a_cluster_without_or_with_older_crds_is_told_the_command(bare: Cluster)
         process.stop()
 
 
+@pytest.mark.promise(4)
 def test_the_api_server_goes_away_and_comes_back(bare: Cluster) -> None:
     install(bare)
     process = OperatorProcess(bare).start().wait_ready()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -29,6 +28,7 @@ def settled(scene: Scene) -> None:
     until(lambda: not any(i["metadata"].get("finalizers") for i in scene.incidents()), "no finalizer is left")
 
 
+@pytest.mark.promise(2)
 def test_kill_9_while_a_plan_waits_for_approval(operator: OperatorProcess, scene: Scene) -> None:
     broken(scene, "L3")
     incident = scene.incident("AwaitingApproval")
@@ -40,6 +40,7 @@ def test_kill_9_while_a_plan_waits_for_approval(operator: OperatorProcess, scene
     settled(scene)
 
 
+@pytest.mark.promise(2)
 def test_kill_9_while_verifying(operator: OperatorProcess, scene: Scene) -> None:
     broken(scene, "L4", verify=SLOW)
     scene.incident("Verifying")
@@ -51,6 +52,7 @@ def test_kill_9_while_verifying(operator: OperatorProcess, scene: Scene) -> None
     settled(scene)
 
 
+@pytest.mark.promise(2)
 def test_kill_9_right_after_the_change_was_sent(operator: OperatorProcess, scene: Scene) -> None:
     """Between the effect and the write that records it: the stamp and the digest on the target say that it happened."""
     broken(scene, "L3")
@@ -64,6 +66,7 @@ def test_kill_9_right_after_the_change_was_sent(operator: OperatorProcess, scene
     settled(scene)
 
 
+@pytest.mark.promise(2)
 def test_kill_9_around_an_undo(operator: OperatorProcess, scene: Scene) -> None:
     broken(scene, "L4", verify=HOPELESS)
     scene.incident({"Verifying", "Undoing"})
@@ -75,6 +78,8 @@ def test_kill_9_around_an_undo(operator: OperatorProcess, scene: Scene) -> None:
     settled(scene)
 
 
+@pytest.mark.threat(7)
+@pytest.mark.promise(2)
 def test_an_incident_deleted_while_verifying_still_ends_its_execution(operator: OperatorProcess, scene: Scene) -> None:
     broken(scene, "L4", verify=SLOW)
     incident = scene.incident("Verifying")
@@ -101,6 +106,8 @@ def test_somebody_elses_change_during_the_verification_is_not_undone(operator: O
     settled(scene)
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 def test_a_target_deleted_and_made_anew_is_another_target(operator: OperatorProcess, scene: Scene) -> None:
     broken(scene, "L3")
     incident = scene.incident("AwaitingApproval")
@@ -148,6 +155,7 @@ def test_a_planted_template_is_not_rolled_back_to(operator: OperatorProcess, sce
     assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
 
 
+@pytest.mark.promise(4, 7)
 def test_permissions_revoked_while_running_are_said_and_survived(operator: OperatorProcess, scene: Scene) -> None:
     scene.kubectl("delete", "rolebinding", "nightorders-action-rollbackworkload")
     broken(scene, "L4")
@@ -159,6 +167,7 @@ def test_permissions_revoked_while_running_are_said_and_survived(operator: Opera
     assert scene.image() == GOOD
 
 
+@pytest.mark.threat(16)
 def test_a_stop_holds_before_the_next_effect_and_deleting_it_resumes(operator: OperatorProcess, scene: Scene) -> None:
     scene.kubectl("create", "configmap", "nightorders-stop")
     broken(scene, "L4")
@@ -169,6 +178,7 @@ def test_a_stop_holds_before_the_next_effect_and_deleting_it_resumes(operator: O
     scene.incident("Recovered")
 
 
+@pytest.mark.threat(16)
 def test_a_stop_during_the_verification_still_lets_it_undo(operator: OperatorProcess, scene: Scene) -> None:
     broken(scene, "L4", verify={**HOPELESS, "for": "8s"})
     scene.incident("Verifying")
@@ -178,17 +188,7 @@ def test_a_stop_during_the_verification_still_lets_it_undo(operator: OperatorPro
     settled(scene)
 
 
-@pytest.fixture
-def two_operators(arena: Cluster, no_operator: None) -> Iterator[list[OperatorProcess]]:
-    """Both act: leader election is off, as if a stale leader went on."""
-    both = [OperatorProcess(arena, name=f"operator-{n}", environment={"NIGHTORDERS_LEADER_ELECTION": "false"}).start() for n in (1, 2)]
-    for one in both:
-        one.wait_ready()
-    yield both
-    for one in both:
-        one.stop()
-
-
+@pytest.mark.promise(2)
 def test_two_operators_at_once_act_once(two_operators: list[OperatorProcess], scene: Scene) -> None:
     broken(scene, "L4")
     incident = scene.incident("Recovered")
@@ -200,6 +200,8 @@ def test_two_operators_at_once_act_once(two_operators: list[OperatorProcess], sc
     settled(scene)
 
 
+@pytest.mark.threat(17)
+@pytest.mark.promise(2)
 def test_the_standby_takes_over_when_the_leader_dies(arena: Cluster, no_operator: None, scene: Scene) -> None:
     first = OperatorProcess(arena, name="first").start().wait_ready()
     second = OperatorProcess(arena, name="second").start().wait_ready(leading=False)

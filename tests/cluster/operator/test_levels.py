@@ -21,6 +21,7 @@ def broken(scene: Scene, level: str | None, **rule: object) -> None:
     scene.release()
 
 
+@pytest.mark.promise(1)
 def test_without_a_policy_everything_is_read_only(scene: Scene) -> None:
     broken(scene, None)
     incident = scene.incident("Diagnosed")
@@ -31,6 +32,7 @@ def test_without_a_policy_everything_is_read_only(scene: Scene) -> None:
     assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
 
 
+@pytest.mark.promise(1)
 def test_l1_explains_and_stages_nothing(scene: Scene) -> None:
     broken(scene, "L1")
     incident = scene.incident("Diagnosed")
@@ -56,6 +58,7 @@ def test_l2_gives_the_exact_command_notices_that_a_human_ran_it_and_verifies(sce
     assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
 
 
+@pytest.mark.promise(1, 2)
 def test_l3_waits_for_a_human_and_then_acts_once(scene: Scene) -> None:
     broken(scene, "L3")
     incident = scene.incident("AwaitingApproval")
@@ -113,6 +116,7 @@ def test_an_incident_by_hand_is_diagnosed_for_any_deployment(scene: Scene) -> No
     assert condition(incident, "Closed")["reason"] == "NoFault"
 
 
+@pytest.mark.promise(5)
 def test_an_undo_puts_back_what_was_there_and_calls_a_human(scene: Scene) -> None:
     """The verification can never pass: the rollback did not help as far as the policy can tell, so it is undone."""
     broken(scene, "L4", verify={"for": "3s", "every": "1s", "checks": [{"name": "never", "condition": "Impossible"}], "onNoData": "Undo"})

@@ -55,6 +55,8 @@ def break_it(scene: Scene) -> None:
     scene.release()
 
 
+@pytest.mark.threat(16)
+@pytest.mark.promise(1)
 def test_a_freeze_of_the_team_leaves_advice_and_its_end_releases(scene: Scene) -> None:
     scene.apply(orders("L4", spec={"freezes": [ALWAYS]}))
     break_it(scene)
@@ -71,6 +73,8 @@ def test_a_freeze_of_the_team_leaves_advice_and_its_end_releases(scene: Scene) -
     assert scene.image() == GOOD
 
 
+@pytest.mark.threat(16)
+@pytest.mark.promise(6)
 def test_a_freeze_of_the_platform_cannot_be_lifted_by_a_team(scene: Scene, platform: Any) -> None:
     platform(freezes=[ALWAYS])
     scene.apply(orders("L4"))
@@ -85,6 +89,7 @@ def test_a_freeze_of_the_platform_cannot_be_lifted_by_a_team(scene: Scene, platf
     assert "forbidden" in lifted.stderr
 
 
+@pytest.mark.promise(1)
 def test_shadow_decides_touches_nothing_and_is_scored(scene: Scene) -> None:
     scene.apply(orders("L4", spec={"enforcement": "Shadow"}))
     break_it(scene)
@@ -99,10 +104,14 @@ def test_shadow_decides_touches_nothing_and_is_scored(scene: Scene) -> None:
     until(lambda: [s["score"] for s in scene.get("ledger/ledger")["spec"]["shadows"]] == ["Agreed"], "the Ledger remembers it")
     until(lambda: scene.get("rempol/web")["status"].get("shadow", {}).get("agreed") == 1, "the policy's status counts it")
     assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
-    dry = [e for e in scene.cluster.audit_log.read_text().splitlines() if scene.namespace in e and "dryRun=All" in e and '"deployments"' in e]
+    dry = [
+        e for e in scene.cluster.audit_log.read_text().splitlines() if scene.namespace in e and "dryRun=All" in e and '"deployments"' in e
+    ]
     assert [e for e in dry if OPERATOR in e] == []
 
 
+@pytest.mark.threat(29)
+@pytest.mark.promise(6)
 def test_autonomy_is_earned_and_lost(scene: Scene) -> None:
     """L3 at first; one confirmed success carries it to L4; one undone action throws it back."""
     earn = {"from": "L3", "successes": 1, "over": "24h"}
@@ -125,6 +134,7 @@ def test_autonomy_is_earned_and_lost(scene: Scene) -> None:
     until(lambda: scene.get("rempol/web")["status"]["rules"][0]["earned"].startswith("L3, 0 of 1"), "it is back where it began")
 
 
+@pytest.mark.threat(16)
 def test_the_breaker_opens_holds_and_lets_one_trial_through(scene: Scene) -> None:
     breaker = {"failures": 1, "within": "1h", "openFor": "20s"}
     scene.apply(orders("L4", spec={"breaker": breaker}, verify=NEVER_PASSES))
@@ -137,7 +147,9 @@ def test_the_breaker_opens_holds_and_lets_one_trial_through(scene: Scene) -> Non
     scene.release("registry.example/cart:1.O", "cart")
 
     def cart(phase: str) -> Json | None:
-        return next((i for i in scene.incidents() if i["spec"]["target"]["name"] == "cart" and i.get("status", {}).get("phase") == phase), None)
+        return next(
+            (i for i in scene.incidents() if i["spec"]["target"]["name"] == "cart" and i.get("status", {}).get("phase") == phase), None
+        )
 
     held = until(lambda: cart("Advised"), "advice only while the breaker is open")
     assert gate(held, "breaker")["reason"] == "BreakerOpen"
@@ -150,6 +162,8 @@ def test_the_breaker_opens_holds_and_lets_one_trial_through(scene: Scene) -> Non
     assert "BreakerOpen" in {e["reason"] for e in events}
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 def test_two_approvers_distinct_from_each_other_and_from_the_requester(scene: Scene) -> None:
     scene.apply(orders("L3", approval={"count": 2}))
     break_it(scene)
@@ -168,6 +182,7 @@ def test_two_approvers_distinct_from_each_other_and_from_the_requester(scene: Sc
     assert "approves plan" in described
 
 
+@pytest.mark.promise(6)
 def test_the_platform_asks_for_more_approvers_than_the_team(scene: Scene, platform: Any) -> None:
     platform(approval={"minCount": 2})
     scene.apply(orders("L3", approval={"count": 1}))
@@ -176,6 +191,7 @@ def test_the_platform_asks_for_more_approvers_than_the_team(scene: Scene, platfo
     assert "needs 2 more of 2 approvals" in condition(incident, "Approved")["message"]
 
 
+@pytest.mark.promise(6)
 def test_a_tier_lowers_what_matters_more(scene: Scene, platform: Any) -> None:
     platform(tiers=[{"name": "front", "selector": {"matchLabels": {"app": "checkout"}}, "risk": 30}])
     scene.apply(orders("L4"))
@@ -246,6 +262,7 @@ def test_an_autoscaler_does_not_void_an_approval(scene: Scene) -> None:
     assert scene.image() == GOOD
 
 
+@pytest.mark.threat(16)
 def test_a_stop_in_the_middle_of_a_verification_still_undoes_and_says_so(scene: Scene) -> None:
     scene.apply(orders("L4", verify={**NEVER_PASSES, "for": "8s"}))
     break_it(scene)
@@ -258,6 +275,7 @@ def test_a_stop_in_the_middle_of_a_verification_still_undoes_and_says_so(scene: 
     assert "although a stop is in force" in told
 
 
+@pytest.mark.threat(16)
 def test_a_stop_that_denies_the_undo_calls_a_human_instead(scene: Scene) -> None:
     scene.apply(orders("L4", verify={**NEVER_PASSES, "for": "8s"}))
     break_it(scene)
@@ -269,6 +287,8 @@ def test_a_stop_that_denies_the_undo_calls_a_human_instead(scene: Scene) -> None
     assert len(mutations(scene.cluster, OPERATOR, scene.namespace)) == 1
 
 
+@pytest.mark.threat(3, 16)
+@pytest.mark.promise(5)
 def test_an_emergency_approval_passes_a_freeze_and_is_counted(scene: Scene) -> None:
     scene.apply(orders("L3", approval={"emergency": "Allow"}, spec={"freezes": [ALWAYS]}))
     break_it(scene)

@@ -87,6 +87,8 @@ def test_a_metric_that_gets_worse_alone_calls_a_human_and_undoes_nothing(
     assert len(mutations(scene.cluster, OPERATOR, scene.namespace)) == 1
 
 
+@pytest.mark.threat(18)
+@pytest.mark.promise(4)
 def test_a_series_that_vanishes_is_no_data(
     operator: OperatorProcess, scene: Scene, series: ScriptedMetrics, prometheus: Prometheus
 ) -> None:

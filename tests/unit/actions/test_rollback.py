@@ -104,6 +104,8 @@ def test_the_newest_proven_revision_is_chosen(sets: list[tuple[int, int]], recor
     assert p.parameters.template_sha256 == template_sha256(template(chosen))
 
 
+@pytest.mark.threat(12)
+@pytest.mark.promise(4)
 def test_not_proven_needs_a_human() -> None:
     p = proposed(books=NO_RECORD)
     assert [(c.level, "never seen healthy" in c.because) for c in p.caps] == [(Level.L3, True)]
@@ -121,6 +123,7 @@ def test_without_any_ledger_nothing_is_proven() -> None:
     assert not answer.parameters.proven_healthy
 
 
+@pytest.mark.threat(12)
 def test_a_record_of_another_object_of_that_revision_proves_nothing() -> None:
     record = healthy_revision(replica_set(6)).model_copy(update={"revision_uid": "uid-gone"})
     assert not proposed(books=ledger(healthy_revisions=(record,))).parameters.proven_healthy
@@ -129,6 +132,7 @@ def test_a_record_of_another_object_of_that_revision_proves_nothing() -> None:
 # ---------------------------------------------------------------- when it does not fit
 
 
+@pytest.mark.threat(12)
 @pytest.mark.parametrize("edited", [5, 6])
 def test_a_template_edited_since_it_was_seen_healthy_is_refused(edited: int) -> None:
     """threats.md 12: a planted template would be deployed by `rollout undo`."""
@@ -365,6 +369,7 @@ def test_any_template_can_be_put_back_exactly(good: dict[str, Any], bad: dict[st
 # ---------------------------------------------------------------- where the bytes come from
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize(
     "source",
     [
@@ -434,6 +439,7 @@ def test_the_full_json_patch_does_the_same_as_the_operators(good: int, bad: int)
     assert spec_sha256(theirs.at("spec")) == spec_sha256(ours.at("spec"))
 
 
+@pytest.mark.threat(13)
 @pytest.mark.parametrize("make", [json_patch, full_json_patch])
 def test_a_pasted_patch_refuses_another_object_and_another_value(make: Any) -> None:
     text = make(deployment(), template("6"))
@@ -442,6 +448,8 @@ def test_a_pasted_patch_refuses_another_object_and_another_value(make: Any) -> N
             applied(other, text)
 
 
+@pytest.mark.threat(13)
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("good", [template("6"), template("6", env=[{"name": "A", "value": "$(touch /tmp/x)"}])])
 def test_commands_are_plain_words(good: dict[str, Any]) -> None:
     p = proposed(replica_set(6, good), replica_set(7), books=NO_RECORD)

@@ -17,7 +17,7 @@ from nightorders.api.v1alpha1 import Incident
 from nightorders.ports import GuardReport
 from tests.unit.adapters.fake_api import FakeApi, connected, status
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.threat(2), pytest.mark.promise(1)]
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAME = "nightorders-approvals"

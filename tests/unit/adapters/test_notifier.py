@@ -155,6 +155,7 @@ async def raw_server(answer: bytes, *, every: float = 0.0):  # type: ignore[no-u
         server.close()
 
 
+@pytest.mark.threat(22)
 async def test_a_server_that_drips_holds_nothing_up(folder: Folder) -> None:
     """Each byte comes before the library's own limit, which is one per read."""
     async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100, every=0.05) as port:
@@ -237,6 +238,7 @@ def test_fine(address: str) -> None:
     assert judge(address) == ""
 
 
+@pytest.mark.threat(22)
 def test_every_scheme_is_tried() -> None:
     rest = {"gotify", "rocket"}  # the same plugin as with s
     assert {a.partition(":")[0] for a in FINE} | rest == set(SCHEMES)
@@ -295,6 +297,7 @@ async def test_a_refused_address_is_never_asked(folder: Folder) -> None:
     assert str(error) == "its address has a parameter that is not allowed; allowed for gotify: priority"
 
 
+@pytest.mark.threat(22)
 def test_only_the_modules_that_are_named_are_loaded() -> None:
     """A lookup by scheme in the library loads all of its 140 plugins."""
     script = (

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from nightorders.api.v1alpha1.policy import RemediationPolicySpec
 from nightorders.domain.promql import MAX_LENGTH, RefusedError, pinned, policy_problems, problem, selectors
 
+pytestmark = [pytest.mark.threat(21), pytest.mark.promise(7)]
+
 PIN = 'namespace="shop"'
 
 SENT = [

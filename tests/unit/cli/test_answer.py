@@ -43,6 +43,8 @@ def test_yes_and_the_pinned_digest_ask_nothing(cluster: FakeCluster) -> None:
     assert len(cluster.written) == 1
 
 
+@pytest.mark.threat(3)
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("command", [["approve", NAME, "--yes"], ["reject", NAME, "--because", "x"]])
 def test_another_plan_than_the_one_reviewed_is_refused(cluster: FakeCluster, command: list[str]) -> None:
     result = run(app, [*command, "--digest", OTHER])
@@ -81,6 +83,8 @@ def test_a_missing_right_names_the_role(cluster: FakeCluster) -> None:
     assert "ClusterRole nightorders-approver in namespace shop" in result.stderr
 
 
+@pytest.mark.threat(3, 7)
+@pytest.mark.promise(1)
 def test_a_new_incident_of_the_same_name_is_not_answered(cluster: FakeCluster) -> None:
     cluster.refuse = ConflictError("PATCH /x: Precondition failed: UID (409)")
     assert "was deleted and made anew since it was shown" in run(app, ["approve", NAME, "--yes"]).stderr

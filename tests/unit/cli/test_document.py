@@ -17,12 +17,15 @@ def page(words: str) -> Document:
     return Document(words, (Section(words, (Say(words), Say(words, 1, Tone.BAD), Code(words, label="query"), Diff(words))),))
 
 
+@pytest.mark.threat(24)
+@pytest.mark.promise(3)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
 def test_no_control_or_bidi_character_reaches_the_terminal(words: str) -> None:
     for made in (as_text(page(words), Terminal()), as_markdown(page(words))):
         assert not UNSAFE.search(made.replace("\t", " "))
 
 
+@pytest.mark.threat(24)
 def test_an_escape_sequence_cannot_colour_or_move() -> None:
     made = as_text(page("a\x1b[2J\x1b]0;title\x07b\r\nc\u202ed"), Terminal(colour=True))
     assert "\x1b[2J" not in made
@@ -60,6 +63,7 @@ def test_commands_are_never_wrapped_and_sentences_are() -> None:
     assert all(len(row) <= 60 for row in lines[3:-1])
 
 
+@pytest.mark.threat(24)
 def test_markdown_cannot_be_broken_out_of() -> None:
     words = "[x](http://evil) <img src=x> `code` **b** # h | t"
     made = as_markdown(Document("t", (Section("s", (Say(words), Code("a `` b"), Diff("```\n# h"))),)))

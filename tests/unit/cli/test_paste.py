@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ from nightorders.domain.digest import template_sha256
 from nightorders.domain.plan import Proposal
 from nightorders.domain.snapshot import KubeObject
 from tests.unit.cli.scene import GOOD, NOW, deployment, incident, plan, replica_set, template
+
+pytestmark = [pytest.mark.threat(13), pytest.mark.promise(3)]
 
 HOSTILE = [
     "$(touch /tmp/x)",

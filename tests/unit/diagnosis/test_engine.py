@@ -69,6 +69,8 @@ from .test_situations import (
 SECOND = timedelta(seconds=1)
 
 
+@pytest.mark.threat(23)
+@pytest.mark.promise(7)
 def test_secrets_are_never_listed() -> None:
     assert "Secret" not in {kind for _, kind in (*KINDS, *CLUSTER_KINDS)}
     assert {"Pod", "ReplicaSet", "Deployment", "ConfigMap", "Event", "Service"} <= {kind for _, kind in KINDS}
@@ -235,6 +237,8 @@ def test_owners_by_label_tool_or_claim() -> None:
     assert who() == []
 
 
+@pytest.mark.threat(23)
+@pytest.mark.promise(7)
 def test_changes_show_no_values() -> None:
     w = crash(template(container(args=["--key=zzz"], env=[env("A", "hunter2")]), annotations={"x": "hunter2"}))
     d = diagnose(w.add(configmap("c", {"k": "hunter2"})).snapshot(), TARGET, (), NOW)
@@ -247,6 +251,7 @@ def test_changes_show_no_values() -> None:
 # -- evidence -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.threat(23)
 def test_evidence_digest_covers_the_redacted_text() -> None:
     w = bad_image(f"{NOT_FOUND} login code 123456")
     told = next(e for e in diagnose(w.snapshot(), TARGET, (), NOW).evidence if "Failed to pull" in e.excerpt)
@@ -283,6 +288,7 @@ def test_the_obvious_that_was_refuted_is_listed() -> None:
     assert "3 nodes" in nodes["Node/n0"]
 
 
+@pytest.mark.promise(4)
 def test_a_refusal_is_a_gap_with_its_fix() -> None:
     d = diagnose(bad_image().snapshot(unread={"Event": "forbidden: events"}), TARGET, (), NOW)
     assert [(g.what, g.because, g.fix) for g in d.gaps] == [("Event objects", "forbidden: events", "kubectl auth can-i list events")]
@@ -295,6 +301,8 @@ def test_a_dead_dependency_is_a_guess_with_a_command() -> None:
     assert any("Service/db" in g.text and g.settled_by.startswith("kubectl -n shop get endpointslices") for g in d.guesses)
 
 
+@pytest.mark.threat(13)
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("name", ["$(reboot)", "a b", "a;b", "a`b", "--all", "-A", "", "a\nb", "ü"])
 def test_odd_names_never_reach_a_command(name: str) -> None:
     assert command("kubectl", "-n", "shop", "get", "pod", name) == ""
@@ -321,6 +329,8 @@ def test_owners_in_a_circle_end() -> None:
     assert diagnose(w.snapshot(), TARGET, (), NOW).finding is Finding.FAULT
 
 
+@pytest.mark.threat(20)
+@pytest.mark.promise(3, 7)
 def test_objects_of_another_namespace_play_no_part() -> None:
     w = bad_image()
     stray = pod(w.old, 7, age=DAY)

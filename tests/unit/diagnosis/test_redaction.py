@@ -83,6 +83,8 @@ KEPT = (
 )
 
 
+@pytest.mark.threat(23)
+@pytest.mark.promise(7)
 @pytest.mark.parametrize(("kind", "text", "secret"), PLANTED, ids=[p[0] for p in PLANTED])
 def test_planted_secret_is_gone(kind: str, text: str, secret: str) -> None:
     assert secret in text
@@ -101,6 +103,8 @@ def test_twice_is_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
+@pytest.mark.threat(23)
+@pytest.mark.promise(7)
 def test_a_cut_leaves_no_half_secret() -> None:
     """The cut at 2,000 characters may leave 30 characters of a token, which no longer look like one."""
     for offset in range(60):
@@ -109,6 +113,7 @@ def test_a_cut_leaves_no_half_secret() -> None:
     assert len(redact("word " * 10_000)) <= LINE_LIMIT
 
 
+@pytest.mark.threat(24)
 @pytest.mark.parametrize(
     "unit",
     [

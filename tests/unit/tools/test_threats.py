@@ -73,3 +73,7 @@ def test_a_block_is_replaced_and_the_rest_kept() -> None:
     assert threats.between(once, "x", "new") == once
     with pytest.raises(ValueError, match="x:begin"):
         threats.between("nothing", "x", "new")
+
+
+def test_every_threat_and_every_promise_is_tried_or_said_to_be_later_work() -> None:
+    assert threats.problems(threats.collected()) == []
