@@ -31,6 +31,10 @@ QUEUE_DEPTH = Gauge("nightorders_queue_depth", "Keys that wait for a worker.", [
 SUMMARY_SECONDS = Histogram(
     "nightorders_first_summary_seconds", "From an Incident's creation to its first saved summary.", registry=REGISTRY
 )
+PAUSES = Gauge("nightorders_pauses", "GitOps owners that the operator holds paused.", registry=REGISTRY)
+PAUSES_OVERDUE = Gauge(
+    "nightorders_pauses_overdue", "GitOps owners whose pause should be over and could not be lifted; alert on any.", registry=REGISTRY
+)
 EVENTS_LOST = Counter("nightorders_events_lost", "Kubernetes Events that could not be written.", registry=REGISTRY)
 CALLS = Counter("nightorders_calls", "Messages to a human, by result: Delivered or Failed (tried again).", ["result"], registry=REGISTRY)
 CHANNELS = Gauge(

@@ -48,6 +48,8 @@ from .controller.queue import WorkQueue
 from .controller.reconciler import Key, Reconciler
 from .controller.watchman import Watchman
 from .domain import escalation
+from .controller.pauses import EVERY as PAUSES_EVERY
+from .controller.pauses import Pauses
 from .domain.redaction import redact
 from .domain.situation import Operator, Proof
 from .handlers.events import Hearing, Subjects, registry, watch_own_kinds
@@ -199,6 +201,10 @@ class Run:
             gatherer,
             executor.book,
             detect=settings.detect,
+            lambda namespace: self._pauses.expect(namespace),
+        )
+        self._pauses = Pauses(
+            c.clock, c.reader, self._incidents, ledgers, Target(c.client, c.resources), announcer, executor.book, operator
             detect_after=settings.detect_after,
             operator_namespace=settings.namespace,
         )
@@ -368,6 +374,7 @@ class Run:
                 raise error
 
     async def _announce_ready(self) -> None:
+            every(PAUSES_EVERY, self._pauses.look),
         await self._ready.wait()
         self.waiting_for = ""
         log.info("ready")

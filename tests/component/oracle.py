@@ -6,12 +6,21 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from nightorders.api.meta import APPROVE_PREFIX, EXECUTION_LABEL, FINALIZER, MAX_LEVEL_ANNOTATION, REJECT_PREFIX, STOP_CONFIGMAP
+from nightorders.api.meta import (
+    APPROVE_PREFIX,
+    EXECUTION_LABEL,
+    FINALIZER,
+    MAX_LEVEL_ANNOTATION,
+    PAUSED_BY_ANNOTATION,
+    REJECT_PREFIX,
+    STOP_CONFIGMAP,
+)
 from nightorders.domain.digest import spec_sha256
+from nightorders.domain.gitops import SKIP_RECONCILE
 from nightorders.domain.plan import execution_id
 from nightorders.domain.snapshot import parse_time
 from tests.component.fakes import Committed, Json
-from tests.component.world import IDENTITY, SHOP, SYSTEM, World
+from tests.component.world import IDENTITY, OWNERS, SHOP, SYSTEM, World
 
 
 def check(w: World) -> None:
@@ -39,8 +48,45 @@ def check(w: World) -> None:
             backward[stamp] += 1
             assert forward[stamp] == 1, "an undo of what was never done"
             assert (before, after) == (plan["target"]["afterSha256"], plan["target"]["beforeSha256"]), "an undo of something else"
+    _owners(w)
     assert all(n == 1 for n in (*forward.values(), *backward.values())), f"more than one effect: {forward} {backward}"
     _books(w)
+
+
+def _owners(w: World) -> None:
+    """A GitOps owner is only ever paused under a record in the Ledger, and never in place of somebody else's pause; only our own is lifted."""
+    for c in w.pausings():
+        assert c.before is not None
+        assert c.after is not None
+        (before, was), (after, now) = _rest_and_pause(c.before), _rest_and_pause(c.after)
+        assert before == after, f"more than the pause was changed: {c.call}"
+        known = {
+            p["execution"]
+            for (kind, _, _), raw in c.world.items()
+            if kind == "Ledger"
+            for p in raw["spec"].get("pauses", ())
+            if (p["pause"]["kind"], p["pause"]["namespace"], p["pause"]["name"]) == (c.call.kind, c.call.namespace, c.call.name)
+        }
+        mark = (c.after if now else c.before)["metadata"].get("annotations", {}).get(PAUSED_BY_ANNOTATION)
+        assert mark in known, f"{'paused' if now else 'lifted'} without a record: {c.call}"
+        if now:
+            _, execution = _who(c, str(mark))
+            assert execution["state"] == "Reserved"
+            earlier = c.before["metadata"].get("annotations", {}).get(PAUSED_BY_ANNOTATION)
+            assert not was or earlier, "somebody else's pause was taken over"
+    if w.incidents() and w.ended() and not any(raw["spec"].get("pauses") for raw in w.api.all("Ledger")):
+        for kind in OWNERS:
+            for raw in w.api.all(kind):
+                assert PAUSED_BY_ANNOTATION not in raw["metadata"].get("annotations", {}), "a pause stayed behind that no book knows"
+
+
+def _rest_and_pause(raw: Json) -> tuple[Json, bool]:
+    keys = (SKIP_RECONCILE, PAUSED_BY_ANNOTATION)
+    notes = raw["metadata"].get("annotations", {})
+    meta = {k: v for k, v in raw["metadata"].items() if k not in ("resourceVersion", "generation")}
+    meta["annotations"] = {k: v for k, v in notes.items() if k not in keys}
+    spec = {k: v for k, v in raw.get("spec", {}).items() if k != "suspend"}
+    return {**raw, "metadata": meta, "spec": spec}, notes.get(SKIP_RECONCILE) == "true" or raw.get("spec", {}).get("suspend") is True
 
 
 def _touches_only_template_and_stamp(c: Committed) -> None:

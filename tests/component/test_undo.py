@@ -95,11 +95,16 @@ def ended(w: World) -> bool:
 
 
 @pytest.mark.promise(2)
+async def to_the_end(w: World) -> None:
+    await w.until(partial(ended, w))
+    await w.seconds(3)
+
+
 @pytest.mark.parametrize("dead", [False, True], ids=["comes back", "does not"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_at_any_write_ends_the_same(when: str, dead: bool) -> None:
     usual = await undoing(dead=dead)
-    await usual.until(partial(ended, usual))
+    await to_the_end(usual)
     expected = (usual.phase, usual.results(), usual.image(), len(usual.mutations()), verified(usual)[0])
     for number in range(1, usual.api.writes + 1):
         w = await undoing(dead=dead)
@@ -110,8 +115,7 @@ async def test_a_crash_at_any_write_ends_the_same(when: str, dead: bool) -> None
 
         setattr(w.api, when, dies)
         with pytest.raises(Died):
-            await w.until(partial(ended, w))
-            await w.seconds(3)
+            await to_the_end(w)
         setattr(w.api, when, _nothing)
         w.clock.advance(2 * SECOND)
         w.start()

@@ -12,6 +12,7 @@ from nightorders.api.v1alpha1 import Incident, Ledger
 from nightorders.controller.executor import Executor
 from nightorders.controller.gatherer import Gatherer, Ports
 from nightorders.controller.janitor import Janitor, is_open
+from nightorders.controller.pauses import Pauses
 from nightorders.controller.reconciler import Reconciler
 from nightorders.controller.watchman import Watchman
 from nightorders.domain.situation import Operator as Identity
@@ -40,6 +41,7 @@ IMAGE = "registry.example/checkout"
 GOOD, BAD = f"{IMAGE}:6", f"{IMAGE}:7"
 SECOND = timedelta(seconds=1)
 RELIST = timedelta(seconds=60)
+OWNERS = ("Application", "Kustomization", "HelmRelease")
 VERIFY = {"for": "12s", "every": "3s"}
 LIMITS = {"stalledAfter": "10s", "cooldown": "10m"}
 
@@ -55,7 +57,11 @@ class Process:
         incidents, ledgers = Incidents(api, actor), Ledgers(api, actor)
         ports = Ports(clock, self.reader, incidents, Policies(api, actor), ledgers, self.metrics, self.guard)
         self.gatherer = Gatherer(ports, IDENTITY)
-        self.executor = Executor(clock, incidents, ledgers, Target(api, actor), Announcer(api), IDENTITY, lambda text: text)
+        self.executor = Executor(
+            clock, incidents, ledgers, Target(api, actor), Announcer(api), IDENTITY, lambda text: text,
+            paused=lambda namespace: self.pauses.expect(namespace),
+        )  # fmt: skip
+        self.pauses = Pauses(clock, self.reader, incidents, ledgers, Target(api, actor), Announcer(api), self.executor.book, IDENTITY)
         self.reconciler = Reconciler(clock, incidents, self.gatherer, self.executor)
         self.schemas = Proof(True, "current")
         self.watchman = Watchman(
@@ -83,6 +89,7 @@ class Process:
             await self.janitor.prove()
             await self.janitor.relist(lambda key: self._due.__setitem__(key, now))
         await self._watch(now)
+        await self.pauses.look()
         for _ in range(12):
             keys = [k for k in self._keys() if self._is_due(k, now)]
             if not keys:
@@ -311,7 +318,11 @@ class World:
 
     def mutations(self) -> list[Any]:
         """Committed changes of workloads by operators."""
-        return [c for c in self.api.journal if c.call.verb == "patch"]
+        return [c for c in self.api.journal if c.call.verb == "patch" and c.call.kind not in OWNERS]
+
+    def pausings(self) -> list[Any]:
+        """Committed changes of GitOps owners by operators."""
+        return [c for c in self.api.journal if c.call.verb == "patch" and c.call.kind in OWNERS]
 
     def results(self) -> list[str]:
         return [f"{e.by}:{e.result or e.state}" for i in self.incidents() for e in i.status.executions]

@@ -13,7 +13,7 @@ from .. import metrics
 from ..api.meta import EXECUTION_LABEL, FLEET_LEDGER_NAME, LEDGER_NAME, TERM_LABEL, Level, line
 from ..api.v1alpha1.incident import DryRun, Execution, Incident, IncidentStatus, Pause
 from ..api.v1alpha1.ledger import Ledger, LedgerSpec, Outcome, Reservation
-from ..domain import breaker, steps
+from ..domain import breaker, gitops, steps
 from ..domain import ledger as books
 from ..domain.autonomy import own_labels
 from ..domain.diff import diff
@@ -56,8 +56,12 @@ class Executor:
         redact: Callable[[str], str],
         settled: Callable[[str], None] = lambda _: None,
         term: Callable[[], str] = str,
+        paused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`settled`: called with the namespace whose Ledger has a new outcome. `term`: of our leadership; empty without leader election."""
+        """`settled`: called with the namespace whose Ledger has a new outcome; `paused`: with one whose Ledger has a pause to lift one day.
+
+        `term`: of our leadership; empty without leader election.
+        """
         self._clock = clock
         self._incidents = incidents
         self._ledgers = ledgers
@@ -66,6 +70,7 @@ class Executor:
         self._operator = operator
         self._redact = redact
         self._settled = settled
+        self._paused = paused
         self._term = term
 
     async def carry_out(self, s: Situation, step: steps.Step) -> timedelta | None:
@@ -117,6 +122,8 @@ class Executor:
         now = self._clock.now()
         draft = steps.draft(s.incident.model_copy(update={"status": step.status}), step, None, now)
         answer = await self._dry_run(s, step, execution_id(draft.digest))
+        if isinstance(answer, DryRun) and step.level > Level.L2 and (refused := await self._pause_refused(s, execution_id(draft.digest))):
+            answer = refused
         if isinstance(answer, DryRun):
             status = steps.staged(s.incident, step, answer, "", self._clock.now())
         elif step.level == Level.L2 and answer[0] is Reason.PERMISSION_MISSING:
@@ -152,6 +159,28 @@ class Executor:
             )
         return DryRun(at=self._clock.now(), diff=diff(target, after, self._redact))
 
+    async def _pause_refused(self, s: Situation, execution: str) -> tuple[Reason, str] | None:
+        """Why the owner could not be paused, by a server-side dry run of that, too; None: it could, or need not be."""
+        owner = s.owner_object
+        if not isinstance(owner, KubeObject) or s.owner is None or not s.owner.confirmed or gitops.paused(owner):
+            return None
+        try:
+            await self._target.patch(key_of(owner), fenced(owner, gitops.pause_patch(owner, execution)), dry_run=True)
+        except ForbiddenError as refused:
+            fix = self._pause_fix(owner, refused)
+            return Reason.PERMISSION_MISSING, f"the operator may not pause {owner.title}: {refused}{fix}"
+        except (ConflictError, NotFoundError):
+            raise ConflictError(f"{owner.title} changed during the dry run") from None
+        except PermanentError as refused:
+            return Reason.DRY_RUN_REFUSED, f"the API server refuses the pause of {owner.title}: {refused}"
+        return None
+
+    def _pause_fix(self, owner: KubeObject, refused: PermanentError) -> str:
+        if not isinstance(refused, ForbiddenError) or refused.policy:
+            return ""
+        account = self._operator.username.removeprefix("system:serviceaccount:")
+        return f". Allow it with: {gitops.grant(owner.kind, owner.namespace, account)}"
+
     async def _send(self, target: KubeObject, patch: Mapping[str, Any], execution: str, *, dry_run: bool) -> KubeObject:
         """The stamped patch. Refused because another leads now, it is a lost race: whoever leads goes on from what was saved.
 
@@ -180,6 +209,8 @@ class Executor:
         )
         await self._take(self._operator.namespace, FLEET_LEDGER_NAME, s.fleet, slot)
         await self._take(namespace, LEDGER_NAME, s.ledger, slot, step.pause)
+        if step.pause is not None:
+            self._paused(namespace)
         held = await self._incidents.set_finalizer(s.incident, True)
         saved = await self._incidents.save_status(held, step.status)
         await self._announcer.announce(saved, Reason.RESERVED.value, step.execution.message, warning=False)
@@ -209,7 +240,7 @@ class Executor:
             step = steps.settle(s, execution, "NotApplied", message, Reason.NOT_APPLIED, self._clock.now())
             return await self._settle(s, step)
         metrics.MUTATIONS.labels(action=execution.action.value, kind=target.kind).inc()
-        status = steps.applied(s.incident, execution, plan, self._clock.now())
+        status = steps.applied(s.incident, execution, plan, self._clock.now(), s.owner_object)
         saved = await self._incidents.save_status(s.incident, status)
         await self._announcer.announce(saved, Reason.APPLIED.value, plan.impact, warning=False)
         return timedelta(seconds=min(1, plan.verify.every_seconds))
@@ -220,7 +251,7 @@ class Executor:
         except ConflictError:
             raise
         except PermanentError as refused:
-            message = f"{owner.title} could not be paused, so nothing was done: {refused}"
+            message = f"{owner.title} could not be paused, so nothing was done: {refused}{self._pause_fix(owner, refused)}"
             step = steps.settle(s, execution, "NotApplied", message, Reason.NOT_APPLIED, self._clock.now())
             return await self._settle(s, step)
         return NOW

@@ -19,14 +19,14 @@ from ..api.v1alpha1.incident import Incident, Measurement, Plan
 from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import RemediationPolicy
 from ..diagnosis import engine
-from ..domain import verification
+from ..domain import gitops, verification
 from ..domain.autonomy import own_labels
 from ..domain.diagnosis import Diagnosis, Finding
 from ..domain.digest import spec_sha256, template_sha256
 from ..domain.gates import DisruptionBudget, Rollout, Stop, fleet_limit
 from ..domain.interference import changed_since
 from ..domain.orders import Governing, Orders, governing_rule
-from ..domain.ownership import governed_by
+from ..domain.ownership import Owner
 from ..domain.plan import NoProposal, Proposal, digest_for, fill, variables_of
 from ..domain.record import is_closed, running
 from ..domain.situation import BudgetAnswer, Operator, Proof, Situation
@@ -86,7 +86,8 @@ class Gatherer:
         )
         s = replace(base, target=target, neighbours=self._neighbours(incident.metadata.namespace, incident.spec.target.title))
         if isinstance(target, KubeObject):
-            s = replace(s, owner=governed_by(target))
+            owner, owner_object = await self._owner(target)
+            s = replace(s, owner=owner, owner_object=owner_object)
         if report is not None:
             s = replace(s, guard=Proof(report.proven, report.message))
         if running(incident.status) is not None:
@@ -153,6 +154,21 @@ class Gatherer:
     async def _target(self, incident: Incident) -> KubeObject | Absent | NotLooked:
         t = incident.spec.target
         return await self._ports.reader.get(ObjectKey(t.api_version, t.kind, incident.metadata.namespace, t.name))
+
+    async def _owner(self, target: KubeObject) -> tuple[Owner | None, KubeObject | Absent | NotLooked | None]:
+        """Who would revert a live edit, and what the owner's own object says (None: nothing points to one, or more than one)."""
+        found = [c for c in gitops.claims(target) if c.possible]
+        if not found:
+            return gitops.owner_of(target, {}, self._account), None
+        keys = (ObjectKey(c.api_version, c.kind, c.namespace, c.name) for c in found)
+        answers = dict(zip(found, await asyncio.gather(*(self._ports.reader.get(key) for key in keys)), strict=True))
+        owner = gitops.owner_of(target, answers, self._account)
+        return owner, answers[found[0]] if len(found) == 1 and owner is not None else None
+
+    @property
+    def _account(self) -> str:
+        """`namespace:name` of our ServiceAccount."""
+        return self._operator.username.removeprefix("system:serviceaccount:")
 
     # ------------------------------------------------------------ before an execution
 

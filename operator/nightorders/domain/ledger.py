@@ -125,6 +125,18 @@ def remember_pause(spec: LedgerSpec, slot: Reservation, pause: Pause) -> LedgerS
     return spec.model_copy(update={"pauses": (*(p for p in spec.pauses if p.execution != slot.execution), record)})
 
 
+def hold_pause(spec: LedgerSpec, execution: str, until: datetime) -> LedgerSpec:
+    """Notes until when a pause holds, so that it is lifted then also if the Incident is gone."""
+    held = tuple(p.model_copy(update={"until": until}) if p.execution == execution and p.until is None else p for p in spec.pauses)
+    return spec if held == spec.pauses else spec.model_copy(update={"pauses": held})
+
+
+def forget_pauses(spec: LedgerSpec, executions: frozenset[str]) -> LedgerSpec:
+    """These pauses are lifted."""
+    kept = tuple(p for p in spec.pauses if p.execution not in executions)
+    return spec if kept == spec.pauses else spec.model_copy(update={"pauses": kept})
+
+
 def confirmed(incident: Incident, e: Execution) -> Literal["No", "Human", "Signal"]:
     """Whether a recovery may count towards earned autonomy, and by what.
 

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     RESERVED = "Reserved"
     PAUSED = "Paused"  # the GitOps owner is paused around the action
     RESUMED = "Resumed"  # and goes on
+    PAUSE_OVERDUE = "PauseOverdue"  # it should go on and could not be let: a human must
     APPLIED = "Applied"
     BY_HUMAN = "ByHuman"
     NOT_APPLIED = "NotApplied"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from ...api.meta import EXECUTION_LABEL, Level, find_condition, line
 from ...api.v1alpha1.incident import Execution, Incident, IncidentStatus, Plan
-from .. import autonomy, gates, verification
+from .. import autonomy, gates, gitops, verification
 from ..judgement import voices
 from ..orders import Governing, Ungoverned, governing_rule
 from ..plan import digest_for
@@ -19,7 +19,7 @@ from ..situation import Situation
 from ..snapshot import Absent, KubeObject, NotLooked
 from ..verdict import Verdict
 from .ending import save, settle
-from .kinds import SOON, Apply, Idle, Save, Step, Undo
+from .kinds import SOON, Apply, Idle, PauseOwner, Save, Step, Undo
 
 ASK_AGAIN_FOR = timedelta(minutes=2)  # what cannot be told right now, before the effect: nothing happens meanwhile
 UNDO_AGAIN_FOR = timedelta(minutes=10)
@@ -45,7 +45,7 @@ def in_execution(s: Situation, e: Execution, plan: Plan, now: datetime) -> Step:
 def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest: str, stamped: bool, now: datetime) -> Step:
     if stamped and digest == e.after:
         return Save(
-            applied(s.incident, e, plan, now),
+            applied(s.incident, e, plan, now, s.owner_object),
             timedelta(seconds=plan.verify.every_seconds),
             (Reason.APPLIED, f"{plan.action} of {target.title} applied"),
         )
@@ -63,11 +63,29 @@ def _reserved(s: Situation, e: Execution, plan: Plan, target: KubeObject, digest
         return settle(s, e, "Superseded", message, Reason.SUPERSEDED, now)
     if s.forward is None:
         return settle(s, e, "NotApplied", f"the plan cannot be carried out any more: {s.patch_problem}", Reason.NOT_APPLIED, now)
+    if (first := _pause_first(s, e, plan, now)) is not None:
+        return first
     return Apply(e, target, s.forward)
 
 
+def _pause_first(s: Situation, e: Execution, plan: Plan, now: datetime) -> Step | None:
+    """The plan's owner is paused before anything else is done; what is paused already, by whomever, is left as it is. None: go on."""
+    if plan.pause is None:
+        return None
+    if not isinstance(s.owner_object, KubeObject):
+        return settle(
+            s, e, "NotApplied", f"{plan.pause.title} is gone; who would revert the change cannot be told", Reason.NOT_APPLIED, now
+        )
+    if s.owner is None or s.owner.pause is None or s.owner.pause.title != plan.pause.title:
+        return settle(s, e, "NotApplied", f"{plan.pause.title} is not what governs the target any more", Reason.OWNED_ELSEWHERE, now)
+    if gitops.state(s.owner_object, e.id) in ("Running", "Shared"):
+        return PauseOwner(e, s.owner_object, gitops.pause_patch(s.owner_object, e.id))
+    return None
+
+
 def _cannot_tell(s: Situation) -> str:
-    return s.stop.unknown or "; ".join(s.unknown) or (s.patch_problem if s.patch_unread else "")
+    owner = s.owner_object.because if isinstance(s.owner_object, NotLooked) else ""
+    return s.stop.unknown or "; ".join(s.unknown) or (s.patch_problem if s.patch_unread else "") or owner
 
 
 def _last_look(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: datetime) -> Verdict | None:
@@ -113,8 +131,10 @@ def question_rule(found: Governing | Ungoverned) -> Governing | None:
     return found if isinstance(found, Governing) else None
 
 
-def applied(incident: Incident, e: Execution, plan: Plan, now: datetime) -> IncidentStatus:
-    """The status once the patch is known to be there."""
+def applied(
+    incident: Incident, e: Execution, plan: Plan, now: datetime, owner: KubeObject | Absent | NotLooked | None = None
+) -> IncidentStatus:
+    """The status once the patch is known to be there. `owner`: the GitOps object that is paused meanwhile."""
     done = e.model_copy(update={"state": "Applied", "applied_at": now})
     before = incident.status.verification
     record = Record(incident, now).execution(done)
@@ -122,6 +142,8 @@ def applied(incident: Incident, e: Execution, plan: Plan, now: datetime) -> Inci
     message = f"{plan.action} of {plan.target.kind}/{plan.target.name} applied: {plan.impact}"
     record.condition("Executed", "True", Reason.APPLIED, message).story(message, kind="Execution")
     record.condition("Verified", "Unknown", Reason.VERIFYING, f"measuring for {plan.verify.seconds} s, every {plan.verify.every_seconds} s")
+    if plan.pause is not None and (paused := gitops.told(plan.pause, e, owner)):
+        record.condition("OwnerPaused", "True", Reason.PAUSED, paused).story(paused, kind="Execution")
     return record.done()
 
 
