@@ -10,6 +10,7 @@ import pytest
 
 from nightorders.api.meta import Level
 from nightorders.api.v1alpha1 import Category
+from nightorders.api.v1alpha1.incident import Pause
 from nightorders.domain import gates
 from nightorders.domain.reasons import Reason
 from nightorders.domain.verdict import Verdict, refused
@@ -135,6 +136,83 @@ def test_protection_elsewhere_does_not_count_here() -> None:
     assert gate("protected", orders=found).allowed
 
 
+# ---------------------------------------------------------------- Shadow mode, freeze and breaker
+
+
+def test_a_policy_in_shadow_touches_nothing() -> None:
+    shadow = orders(policy("web", enforcement="Shadow"))
+    verdict = gate("enforcement", orders=shadow)
+    assert (verdict.reason, verdict.message) == (
+        Reason.SHADOW, "RemediationPolicy/web is in Shadow: it decides, records, and touches nothing",
+    )  # fmt: skip
+    assert gate("enforcement", orders=shadow, shadow=False).allowed
+    assert gate("enforcement").allowed
+
+
+HELD = {"name": "audit", "from": stamp(NOW - HOUR), "until": stamp(NOW + HOUR)}
+LONGER = {"name": "holidays", "from": stamp(NOW - HOUR), "until": stamp(NOW + 9 * HOUR)}
+BROKEN = {"name": "broken", "schedule": "0 18 * *", "duration": "1h"}
+
+
+def frozen(*freezes: Any, emergency: str = "Deny", platform: tuple[Any, ...] = (), **where: Any) -> Any:
+    cluster = (cluster_policy(freezes=list(platform), **where),) if platform else ()
+    return orders(policy("web", rule_json(approval={"emergency": emergency}), freezes=list(freezes)), cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed", "until", "says"),
+    [
+        (frozen(), True, None, "no freeze in force"),
+        (frozen(HELD), False, NOW + HOUR, "RemediationPolicy/web freeze audit holds until 2026-07-01 13:00:00Z"),
+        (frozen({**HELD, "until": stamp(NOW)}), True, None, "no freeze"),
+        (frozen({**HELD, "allow": ["RollbackWorkload"]}), True, None, "no freeze"),
+        (frozen(platform=(HELD,)), False, NOW + HOUR, "ClusterRemediationPolicy/platform freeze audit holds"),
+        (frozen(platform=(HELD,), namespaces=["billing"]), True, None, "no freeze"),
+        (frozen(LONGER, platform=(HELD,)), False, NOW + 9 * HOUR, "ClusterRemediationPolicy/platform freeze audit"),
+        (frozen(BROKEN), False, None, "freeze broken holds without an end (freeze broken: schedule '0 18 * *' needs five fields"),
+        (frozen(HELD, emergency="Allow"), True, None, "only emergency approvals count"),
+        (frozen(platform=(HELD,), emergency="Allow"), True, None, "only emergency approvals count"),
+    ],
+)
+def test_a_freeze_holds_back_and_says_until_when(found: Any, allowed: bool, until: Any, says: str) -> None:
+    verdict = gate("freeze", orders=found)
+    assert (verdict.allowed, verdict.retry_at) == (allowed, until)
+    assert says in verdict.message
+    assert allowed or verdict.reason is Reason.FROZEN
+
+
+def failures(*minutes: float, **fields: Any) -> tuple[Any, ...]:
+    return tuple(outcome(f"no-f{m}", at=NOW - timedelta(minutes=m), result="Undone", **fields) for m in minutes)
+
+
+@pytest.mark.parametrize(
+    ("books", "execution", "allowed", "says"),
+    [
+        ({}, "", True, "closed, 0 failures within 1h"),
+        ({"outcomes": failures(1, 2)}, "", True, "closed, 2 failures within 1h"),
+        ({"outcomes": failures(1, 2, 3)}, "", False, "3 failures of RollbackWorkload on Deployments within 1h"),
+        ({"outcomes": failures(1, 2, 3, workload="StatefulSet/db")}, "", True, "closed"),
+        ({"outcomes": failures(70, 71, 72)}, "", True, "half-open: one trial"),
+        ({"outcomes": failures(70, 71, 72), "reservations": (reservation("no-t"),)}, "", False, "execution no-t is the one trial"),
+        ({"outcomes": failures(70, 71, 72), "reservations": (reservation("no-t"),)}, "no-t", True, "half-open"),
+    ],
+)
+def test_an_open_breaker_refuses_and_a_half_open_one_lets_one_trial_through(
+    books: dict[str, Any], execution: str, allowed: bool, says: str
+) -> None:
+    verdict = gate("breaker", ledger=ledger(**books), execution=execution)
+    assert verdict.allowed is allowed
+    assert says in verdict.message
+    assert allowed or verdict.reason is Reason.BREAKER_OPEN
+
+
+def test_an_open_breaker_says_when_it_may_go_on() -> None:
+    verdict = gate("breaker", ledger=ledger(outcomes=failures(10, 11, 12)))
+    assert verdict.retry_at == NOW - 10 * MINUTE + SECOND + HOUR
+    again = gate("breaker", NOW + 2 * HOUR, ledger=ledger(outcomes=failures(10, 11, 12)))
+    assert again.allowed
+
+
 # ---------------------------------------------------------------- level, confidence, category
 
 
@@ -181,6 +259,34 @@ def test_somebody_elses_object_is_left_alone() -> None:
     verdict = gate("owner", owner=FLUX)
     assert verdict.reason is Reason.OWNED_ELSEWHERE
     assert "Flux Kustomization apps" in verdict.message
+
+
+APPS = Pause(api_version="kustomize.toolkit.fluxcd.io/v1", kind="Kustomization", namespace="flux-system", name="apps", hold_seconds=0)
+LISTED = replace(FLUX, pause=APPS, confirmed=True, governs=7)
+
+
+def pausing(git_ops: str = "Pause", *said: str) -> Any:
+    platform = tuple(cluster_policy(f"p{i}", gitOpsPause=x) for i, x in enumerate(said))
+    return orders(policy("web", rule_json(gitOps=git_ops)), cluster=platform)
+
+
+@pytest.mark.parametrize(
+    ("owner", "found", "allowed", "says"),
+    [
+        (LISTED, pausing("Pause", "TeamDecides"), True, "Kustomization/flux-system/apps lists it and is paused around the action, with all 7"),
+        (LISTED, pausing("Refuse", "TeamDecides"), False, "change it there"),
+        (LISTED, pausing("Pause"), False, "needs a ClusterRemediationPolicy with gitOpsPause: TeamDecides"),
+        (LISTED, pausing("Pause", "TeamDecides", "Deny"), False, "needs a ClusterRemediationPolicy"),
+        (replace(LISTED, confirmed=False), pausing("Pause", "TeamDecides"), False, "its inventory does not list the object"),
+        (replace(LISTED, pause=None, problem="forbidden"), pausing("Pause", "TeamDecides"), False, "it cannot be paused: forbidden"),
+        (LISTED, replace(orders(), policies=()), False, "change it there"),
+        (None, orders(), True, "owned by nobody"),
+    ],
+)  # fmt: skip
+def test_an_owner_may_be_paused_where_it_says_so_itself_and_both_orders_allow_it(owner: Any, found: Any, allowed: bool, says: str) -> None:
+    verdict = gate("owner", owner=owner, orders=found)
+    assert verdict.allowed is allowed
+    assert says in verdict.message
 
 
 # ---------------------------------------------------------------- rollout
@@ -240,6 +346,50 @@ def test_healthy_pods_at_risk_are_bounded_in_number_and_share(pods: int, of: int
     verdict = gate("blast-radius", risk=risk, orders=limited(**limits))
     assert verdict.allowed is allowed
     assert f"{pods} healthy pods" in verdict.message
+
+
+def important(**limits: Any) -> Any:
+    tier = {"name": "gold", "selector": {"matchLabels": {"tier": "web"}}, **limits}
+    return orders(policy("web", rule_json(limits={"maxPods": 10, "maxPercent": 50})), cluster=(cluster_policy(tiers=[tier]),))
+
+
+@pytest.mark.parametrize(
+    ("found", "risk", "allowed", "says"),
+    [
+        (important(), {"pods": 5}, True, "5 healthy pods (50 % of 10) at risk; limits 10 pods, 50 %"),
+        (important(maxPods=4), {"pods": 5}, False, "limits 4 pods, 50 %"),
+        (important(maxPercent=40), {"pods": 5}, False, "limits 10 pods, 40 %"),
+        (important(maxPods=99, maxPercent=100), {"pods": 6}, False, "limits 10 pods, 50 %"),  # a tier loosens nothing
+        (important(maxPods=0, selector={"matchLabels": {"tier": "db"}}), {"pods": 5}, True, "limits 10 pods"),
+        (important(maxPercentOfNamespace=20), {"pods": 5, "namespace_pods": 25}, True, "20 % of the 25 Ready pods of shop, limit 20 %"),
+        (important(maxPercentOfNamespace=20), {"pods": 5, "namespace_pods": 24}, False, "21 % of the 24 Ready pods of shop, limit 20 %"),
+        (important(maxPercentOfNamespace=20), {"pods": 5}, False, "the pods of shop could not be counted"),
+        (important(maxPercentOfNamespace=20), {"pods": 0}, True, "0 healthy pods"),
+        (important(maxPercentOfNamespace=20), {"pods": 5, "namespace_pods": 0}, False, "100 %"),
+        (important(maxPercentOfNamespace=0), {"pods": 1, "namespace_pods": 999}, False, "limit 0 %"),
+        # PodDisruptionBudgets
+        (important(), {"pods": 5, "at_once": 2, "disruption_budgets": (gates.DisruptionBudget("a", 2),)}, True, "5 healthy"),
+        (important(), {"pods": 5, "at_once": 2, "disruption_budgets": (gates.DisruptionBudget("a", 9), gates.DisruptionBudget("b", 1))}, False,
+         "PodDisruptionBudget/b allows 1 more pods to be down; the rollout may take down 2"),
+        (important(), {"pods": 0, "at_once": 2, "disruption_budgets": (gates.DisruptionBudget("a", 0),)}, True, "0 healthy"),
+        (important(), {"pods": 1, "at_once": 2, "disruption_budgets": (gates.DisruptionBudget("a", 1),)}, True, "1 healthy"),
+    ],
+)  # fmt: skip
+def test_tiers_and_disruption_budgets_tighten_the_radius(found: Any, risk: dict[str, Any], allowed: bool, says: str) -> None:
+    verdict = gate("blast-radius", orders=found, risk=gates.Risk(**{"workload_pods": 10, "preflight": question().risk.preflight, **risk}))
+    assert verdict.allowed is allowed
+    assert says in verdict.message
+    assert allowed or verdict.reason in (Reason.BLAST_RADIUS, Reason.DISRUPTION_BUDGET)
+
+
+def test_the_strictest_of_all_tiers_counts() -> None:
+    both = orders(
+        cluster=(
+            cluster_policy("a", tiers=[{"name": "x", "selector": {}, "maxPods": 3, "maxPercent": 90}]),
+            cluster_policy("b", tiers=[{"name": "y", "selector": {}, "maxPods": 5, "maxPercent": 20}]),
+        )
+    )
+    assert "limits 3 pods, 20 %" in gate("blast-radius", orders=both, risk=gates.Risk(1, 9, question().risk.preflight)).message
 
 
 # ---------------------------------------------------------------- cooldown, rate, budget
@@ -319,6 +469,55 @@ def test_budget_of_the_fleet_and_one_execution_per_workload(fields: dict[str, An
 
 
 @pytest.mark.promise(6)
+def fleet(**limits: Any) -> Any:
+    return orders(cluster=(cluster_policy(fleet={"maxConcurrent": 10, "perHour": 10, **limits}),))
+
+
+def busy(here: int = 0, elsewhere: int = 0, lately_here: int = 0, lately_elsewhere: int = 0) -> Any:
+    running = tuple(reservation(f"no-h{i}") for i in range(here))
+    running += tuple(reservation(f"no-e{i}", namespace="billing") for i in range(elsewhere))
+    past = starts(*range(1, lately_here + 1))
+    past += tuple(outcome(f"no-x{i}", at=NOW - 30 * MINUTE, namespace="billing") for i in range(lately_elsewhere))
+    return ledger("fleet", reservations=running, outcomes=past)
+
+
+@pytest.mark.parametrize(
+    ("found", "books", "workloads", "allowed", "says"),
+    [
+        (fleet(), busy(here=4), None, True, "4 of 10 running"),
+        (fleet(), busy(here=5), None, False, "5 of 5 executions that shop may run at once (50 % of the fleet's 10)"),
+        (fleet(), busy(elsewhere=9), None, True, "9 of 10 running"),
+        (fleet(namespaceShare=100), busy(here=9), None, True, "9 of 10"),
+        (fleet(namespaceShare=1), busy(), None, True, "0 of 10"),  # rounded up: one is always possible
+        (fleet(namespaceShare=0), busy(), None, False, "0 of 0 executions that shop may run at once (0 % of"),
+        (fleet(maxConcurrent=3), busy(here=1), None, True, "1 of 3"),  # half of three, rounded up, is two
+        (fleet(maxConcurrent=3), busy(here=2), None, False, "2 of 2"),
+        (fleet(maxConcurrent=99), busy(lately_here=5), None, False, "5 of 5 executions that shop may begin within the hour (50 % of the fleet's 10)"),
+        (fleet(maxConcurrent=99), busy(lately_here=4, lately_elsewhere=5), None, True, "9 of 10 within the hour"),
+        (fleet(maxConcurrent=99), busy(lately_here=4, lately_elsewhere=6), None, False, "10 of 10 executions in the fleet within the hour"),
+        (fleet(maxPercentOfWorkloads=10), busy(), 10, True, "0 of 10 running"),
+        (fleet(maxPercentOfWorkloads=10), busy(), 9, False, "0 of 0 workloads may be worked on (10 % of 9)"),
+        (fleet(maxPercentOfWorkloads=10), busy(elsewhere=2), 29, False, "2 of 2 workloads may be worked on (10 % of 29)"),
+        (fleet(maxPercentOfWorkloads=10), busy(elsewhere=2), 30, True, "2 of 10 running"),
+        (fleet(maxPercentOfWorkloads=10), busy(), None, False, "the workloads of the cluster could not be counted"),
+        (fleet(maxPercentOfWorkloads=0), busy(), 9999, False, "0 of 0"),
+    ],
+)  # fmt: skip
+def test_no_namespace_spends_the_whole_budget_and_the_fleet_is_worked_on_in_parts(
+    found: Any, books: Any, workloads: int | None, allowed: bool, says: str
+) -> None:
+    verdict = gate("budget", orders=found, fleet=books, fleet_workloads=workloads)
+    assert verdict.allowed is allowed
+    assert says in verdict.message
+    assert allowed or verdict.reason is Reason.BUDGET
+
+
+def test_ones_own_slot_is_not_in_ones_own_way() -> None:
+    mine = ledger("fleet", reservations=(reservation("no-me"),))
+    assert gate("budget", orders=fleet(maxConcurrent=1, maxPercentOfWorkloads=50), fleet=mine, fleet_workloads=2, execution="no-me").allowed
+    assert not gate("budget", orders=fleet(maxConcurrent=1), fleet=mine).allowed
+
+
 def test_the_lowest_of_all_fleet_limits_counts() -> None:
     both = orders(cluster=(cluster_policy("a", fleet={"maxConcurrent": 9, "perHour": 2}), cluster_policy("b", fleet={"maxConcurrent": 1})))
     assert (gates.fleet_limit(both).max_concurrent, gates.fleet_limit(both).per_hour) == (1, 2)
@@ -340,6 +539,9 @@ def test_preflight_refuses_with_its_own_reason() -> None:
 
 CLOSED: dict[str, dict[str, Any]] = {
     "policy": {"orders": orders(unreadable=("x",))},
+    "enforcement": {"orders": orders(policy(enforcement="Shadow"))},
+    "freeze": {"orders": frozen(HELD)},
+    "breaker": {"ledger": ledger(outcomes=failures(61, 62, 63)), "orders": orders(policy(breaker={"within": "9h", "openFor": "9h"}))},
     "stop": {"stop": gates.Stop(where=NAMESPACE)},
     "protected": {"namespace": "kube-system"},
     "action": {"level": Level.L1},
@@ -354,6 +556,10 @@ CLOSED: dict[str, dict[str, Any]] = {
     "budget": {"fleet": ledger("fleet", reservations=tuple(reservation(f"no-{i}") for i in range(5)))},
     "preflight": {"risk": gates.Risk(0, 3, refused(Reason.PREFLIGHT, "paused"))},
 }
+
+
+def test_every_gate_has_its_case() -> None:
+    assert set(CLOSED) == {g.name for g in gates.CHAIN}
 
 
 @pytest.mark.parametrize("name", CLOSED)
