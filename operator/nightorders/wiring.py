@@ -44,12 +44,12 @@ from .controller.executor import Executor
 from .controller.gatherer import Gatherer, Ports
 from .controller.janitor import Janitor, every
 from .controller.orders import OrderBook
+from .controller.pauses import EVERY as PAUSES_EVERY
+from .controller.pauses import Pauses
 from .controller.queue import WorkQueue
 from .controller.reconciler import Key, Reconciler
 from .controller.watchman import Watchman
 from .domain import escalation
-from .controller.pauses import EVERY as PAUSES_EVERY
-from .controller.pauses import Pauses
 from .domain.redaction import redact
 from .domain.situation import Operator, Proof
 from .handlers.events import Hearing, Subjects, registry, watch_own_kinds
@@ -188,6 +188,10 @@ class Run:
             redact,
             self._policies_of_changed,
             self._term,
+            lambda namespace: self._pauses.expect(namespace),
+        )
+        self._pauses = Pauses(
+            c.clock, c.reader, self._incidents, ledgers, Target(c.client, c.resources), announcer, executor.book, operator
         )
         reconciler = Reconciler(c.clock, self._incidents, gatherer, executor)
         self.incident_queue: WorkQueue[Key] = WorkQueue(
@@ -201,10 +205,6 @@ class Run:
             gatherer,
             executor.book,
             detect=settings.detect,
-            lambda namespace: self._pauses.expect(namespace),
-        )
-        self._pauses = Pauses(
-            c.clock, c.reader, self._incidents, ledgers, Target(c.client, c.resources), announcer, executor.book, operator
             detect_after=settings.detect_after,
             operator_namespace=settings.namespace,
         )
@@ -356,6 +356,7 @@ class Run:
             every(self.settings.recheck, self._relist),
             every(self.settings.guard_every, self._janitor.prove),
             every(timedelta(seconds=5), self._gauges),
+            every(PAUSES_EVERY, self._pauses.look),
             self._announcer.run(),
         ]
         if self.settings.leader_election:
@@ -374,7 +375,6 @@ class Run:
                 raise error
 
     async def _announce_ready(self) -> None:
-            every(PAUSES_EVERY, self._pauses.look),
         await self._ready.wait()
         self.waiting_for = ""
         log.info("ready")
