@@ -28,9 +28,11 @@ from tests.unit.domain.make import (
     incident,
     ledger,
     orders,
+    outcome,
     plan,
     policy,
     rule_json,
+    stamp,
     voices,
 )
 
@@ -54,6 +56,26 @@ def detected(level: Level) -> IncidentStatus:
 
 def one_rule(level: str, **fields: Any) -> Any:
     return orders(policy("web", rule_json(level=level, **fields)))
+
+
+EARN = {"from": "L2", "successes": 2, "over": "336h"}
+HELD = {"name": "audit", "from": stamp(NOW - HOUR), "until": stamp(NOW + HOUR)}
+BROKEN = {"name": "broken", "schedule": "0 18 * *", "duration": "1h"}
+
+
+def earned(successes: int, failed: bool = False) -> Any:
+    good = tuple(outcome(f"no-g{n}", f"Deployment/w{n}", at=NOW - (9 - n) * HOUR, confirmed="Human") for n in range(successes))
+    return ledger(outcomes=(*good, outcome("no-bad", "Deployment/x", at=NOW - HOUR, result="Undone")) if failed else good)
+
+
+def failures(*minutes: int) -> Any:
+    return ledger(outcomes=tuple(outcome(f"no-f{m}", at=NOW - m * MINUTE, result="Undone") for m in minutes))
+
+
+def frozen(emergency: str = "Deny", own: Any = HELD, platform: Any = None, **where: Any) -> Any:
+    cluster = (cluster_policy(freezes=[platform], **where),) if platform else ()
+    rule = rule_json(approval={"emergency": emergency})
+    return orders(policy("web", rule, freezes=[] if platform else [own]), cluster=cluster)
 
 
 # (what is taken away, the level that remains, who says so, what the message contains)
@@ -83,6 +105,20 @@ LOWERING: list[tuple[str, dict[str, Any], Level, str, str]] = [
     ("raised since detection", {"incident": incident(detected(L2))}, L3, "level at detection", "L2 when this was first diagnosed"),
     ("raised from nothing", {"incident": incident(detected(L1))}, L3, "level at detection", "L1 when this was first diagnosed"),
     ("a waiting plan", {"plan": plan(staged_level=L3)}, L3, "level at staging", "later raise"),
+    ("nothing earned yet", {"orders": one_rule("L4", earn=EARN)}, L2, "earned", "begins here"),
+    ("earned in part", {"orders": one_rule("L4", earn=EARN), "ledger": earned(2)}, L3, "earned", "2 confirmed successes carried it to L3"),
+    ("earned and lost", {"orders": one_rule("L4", earn=EARN), "ledger": earned(4, failed=True)}, L2, "earned", "back to L2"),
+    ("the platform's orders are gone", {"fleet": ledger("fleet", cluster_policies=True)}, L2, "cluster policies", "none is left; apply one"),
+    ("cannot be undone", {"undo": "None"}, L3, "undo", "RollbackWorkload cannot be undone"),
+    ("freeze", {"orders": frozen()}, L2, "RemediationPolicy/web freeze audit", "from 2026-07-01 11:00Z; advice only"),
+    ("freeze with an emergency path", {"orders": frozen("Allow")}, L3, "RemediationPolicy/web freeze audit", "an emergency approval is needed"),
+    ("freeze of the platform", {"orders": frozen(platform=HELD)}, L2, "ClusterRemediationPolicy/platform freeze audit", "advice only"),
+    ("unreadable freeze", {"orders": frozen(own=BROKEN)}, L2, "RemediationPolicy/web freeze broken", "needs five fields"),
+    ("open breaker", {"ledger": failures(1, 2, 3)}, L2, "breaker", "open until 12:59:01Z"),
+    ("half-open breaker", {"ledger": failures(70, 71, 72)}, L3, "breaker", "half-open: one trial, which a human must approve"),
+    ("Ledger gone", {"ledger": None, "fleet": ledger("fleet", namespaces=("shop",))}, L2, "ledger", "the Ledger of this namespace is gone"),
+    ("fleet's Ledger gone", {"fleet": None}, L3, "ledger", "the fleet's Ledger is not there"),
+    ("risk", {"neighbours": 9, "scaled_by": "HorizontalPodAutoscaler/checkout"}, L3, "risk", "9 other Incidents"),
     ("preflight", {"caps": (Speaker(who="preflight", level=L2, because="barrier"),)}, L2, "preflight", "barrier"),
     ("guard", {"guard_proven": False, "guard_message": "binding narrowed by a selector"}, L2, "approval guard", "binding narrowed"),
 ]  # fmt: skip
@@ -103,11 +139,20 @@ def test_nobody_speaking_against_it_leaves_what_the_rule_says() -> None:
     assert [(s.who, s.value) for s in answer.decided_by[1:]] == [("trust", "trust 100"), ("risk", "risk 0")]
 
 
+def no_pair(*two: tuple[str, dict[str, Any], Level, str, str]) -> bool:
+    """Without a rule there is no breaker to speak; with one order of the platform left, none is missed."""
+    names = {case[0] for case in two}
+    ungoverned = any(case[3] == NO_RULE for case in two) and any("breaker" in name for name in names)
+    return ungoverned or (
+        "the platform's orders are gone" in names and any("orders" in case[1] and case[1]["orders"].cluster for case in two)
+    )
+
+
 @pytest.mark.promise(6)
 @pytest.mark.parametrize("first", LOWERING, ids=[c[0] for c in LOWERING])
 def test_two_speakers_give_the_minimum_and_both_are_named(first: tuple[str, dict[str, Any], Level, str, str]) -> None:
     for second in LOWERING:
-        if first[1].keys() & second[1].keys():
+        if first[1].keys() & second[1].keys() or no_pair(first, second):
             continue
         answer = effective(voices(**first[1], **second[1]), NOW)
         assert answer.level == min(first[2], second[2])
@@ -164,6 +209,94 @@ def test_without_a_requester_separation_of_duties_cannot_be_told(approval: dict[
 
 def test_an_incident_of_the_operator_needs_no_requester() -> None:
     assert effective(voices(orders=one_rule("L4", approval={"count": 2})), NOW).level == L4
+
+
+@pytest.mark.parametrize(
+    ("bounds", "approval", "level"),
+    [
+        ({"separationOfDuties": "Required"}, {}, L2),  # the platform's word counts as the team's does
+        ({"separationOfDuties": "Required"}, {"separationOfDuties": False}, L2),
+        ({"separationOfDuties": "TeamDecides"}, {}, L3),
+        ({"minCount": 2}, {}, L2),  # more than one approver means separated, unless the team says otherwise
+        ({"minCount": 2}, {"separationOfDuties": False}, L3),
+    ],
+)
+def test_the_platforms_bounds_ask_for_a_requester_too(bounds: dict[str, Any], approval: dict[str, Any], level: Level) -> None:
+    found = orders(policy("web", rule_json(approval=approval)), cluster=(cluster_policy(approval=bounds),))
+    assert effective(voices(incident=incident(signal=None), orders=found), NOW).level == level
+    elsewhere = orders(policy("web", rule_json(approval=approval)), cluster=(cluster_policy(approval=bounds, namespaces=["billing"]),))
+    assert effective(voices(incident=incident(signal=None), orders=elsewhere), NOW).level == L3
+
+
+# ---------------------------------------------------------------- earned, frozen, broken
+
+
+def spoken(who: str, **fields: Any) -> Speaker:
+    return next(s for s in effective(voices(**fields), NOW).decided_by if s.who.startswith(who))
+
+
+def test_earned_says_how_far_it_is() -> None:
+    one = spoken("earned", orders=one_rule("L4", earn=EARN), ledger=earned(3))
+    assert (one.level, one.value, one.threshold) == (L3, "1 of 2 successes", "2 within 336h for one level more")
+    assert spoken("earned", orders=one_rule("L4", earn=EARN), ledger=earned(4)).value == "all that the rule allows"
+
+
+@pytest.mark.parametrize("most", [L2, L3, L4])
+def test_what_is_earned_never_exceeds_what_stands_in_git(most: Level) -> None:
+    v = voices(orders=one_rule(most.value, earn=EARN), ledger=earned(8))
+    assert effective(v, NOW).level == most
+    assert spoken("earned", orders=one_rule(most.value, earn=EARN), ledger=earned(8)).level == most
+
+
+def test_a_policy_made_anew_finds_its_breaker_and_its_standing_in_the_ledger() -> None:
+    for name in ("web", "renamed"):
+        anew = orders(policy(name, rule_json("other", earn=EARN)))
+        assert effective(voices(orders=anew, ledger=failures(1, 2, 3)), NOW).level == L2
+        assert spoken("earned", orders=anew, ledger=earned(2)).level == L3
+
+
+def test_the_breaker_says_its_numbers() -> None:
+    said = spoken("breaker", ledger=failures(1, 2, 3))
+    assert (said.value, said.threshold) == ("3 failures", "3 within 1h")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        frozen(own={**HELD, "allow": ["RollbackWorkload"]}),
+        frozen(own={**HELD, "until": stamp(NOW)}),
+        frozen(platform=HELD, namespaces=["billing"]),
+    ],
+)
+def test_a_freeze_that_is_not_in_force_here_says_nothing(found: Any) -> None:
+    assert effective(voices(orders=found), NOW).level == L4
+
+
+def test_every_freeze_in_force_is_named_with_its_end() -> None:
+    both = orders(policy("web", freezes=[HELD]), cluster=(cluster_policy("a", freezes=[HELD]), cluster_policy("b", freezes=[BROKEN])))
+    said = {s.who: s.value for s in effective(voices(orders=both), NOW).decided_by if "freeze" in s.who}
+    assert said == {
+        "ClusterRemediationPolicy/a freeze audit": "until 2026-07-01 13:00Z",
+        "ClusterRemediationPolicy/b freeze broken": "for ever",
+        "RemediationPolicy/web freeze audit": "until 2026-07-01 13:00Z",
+    }
+
+
+# ---------------------------------------------------------------- what was there before
+
+
+@pytest.mark.parametrize(
+    ("cluster", "unreadable", "level"),
+    [((), (), L2), ((cluster_policy(),), (), L4), ((cluster_policy(namespaces=["billing"]),), (), L4), ((), ("platform: no",), L2)],
+)
+def test_orders_of_the_platform_that_were_there_are_missed(cluster: Any, unreadable: Any, level: Level) -> None:
+    v = voices(fleet=ledger("fleet", cluster_policies=True), orders=orders(cluster=cluster, cluster_unreadable=unreadable))
+    assert effective(v, NOW).level == level
+
+
+@pytest.mark.parametrize(("known", "level"), [((), L3), (("billing",), L3), (("billing", "shop"), L2)])
+def test_a_ledger_that_was_there_is_missed_more_than_one_that_never_was(known: tuple[str, ...], level: Level) -> None:
+    assert effective(voices(ledger=None, fleet=ledger("fleet", namespaces=known)), NOW).level == level
 
 
 # ---------------------------------------------------------------- raised later
@@ -266,6 +399,29 @@ def test_a_label_that_no_rule_asks_for_changes_nothing() -> None:
     record = WorkloadRecord(uid="uid-checkout", workload="Deployment/checkout", labels={"app": "checkout", "tier": "web", "team": "a"})
     v = voices(orders=BY_TIER, ledger=ledger(workloads=(record,)))
     assert effective(v, NOW).level == L4
+
+
+def tiers(*names: str) -> Any:
+    return orders(
+        cluster=tuple(cluster_policy(n, tiers=[{"name": n, "selector": {"matchLabels": {"tier": n}}, "maxPods": 1}]) for n in names)
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "tier", "level"),
+    [
+        ([("gold", NOW - 9 * HOUR)], "web", L3),
+        ([("gold", NOW - 9 * HOUR), ("web", NOW - 59 * MINUTE)], "web", L3),
+        ([("gold", NOW - 9 * HOUR), ("web", NOW - HOUR)], "web", L4),
+        ([("web", NOW - 9 * HOUR)], "gold", L4),  # into a tier: its limits hold
+        ([("gold", NOW - 9 * HOUR)], "silver", L3),
+        ([("gold", NOW - 9 * HOUR)], "gold", L4),
+    ],
+)
+def test_a_label_moved_out_of_a_tier_stops_at_l3_for_an_hour(history: Any, tier: str, level: Level) -> None:
+    answer = effective(voices(orders=tiers("gold", "silver"), target=deployment(labels={"tier": tier}), ledger=remembered(*history)), NOW)
+    assert answer.level == level
+    assert level == L4 or "out of tier gold" in answer.decided_by[0].because
 
 
 def test_the_relabelling_message_names_the_moment() -> None:
