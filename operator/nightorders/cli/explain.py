@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from ..actions.rollback import autoscaler_of
-from ..api.meta import FLEET_LEDGER_NAME, LEDGER_NAME, Level, line
+from ..api.meta import FLEET_LEDGER_NAME, LEDGER_NAME, Level, ObjectMeta, line
 from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy
 from ..api.v1alpha1.common import ActionType, ObjectRef
 from ..api.v1alpha1.incident import Incident
+from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import RemediationPolicy
 from ..controller.gatherer import (
     WORKLOADS,
@@ -29,7 +30,7 @@ from ..domain import breaker, standing, verification, whatif
 from ..domain.autonomy import frozen_by, own_labels
 from ..domain.diagnosis import Finding
 from ..domain.freezes import Frozen
-from ..domain.gates import fleet_limit
+from ..domain.gates import Stop, fleet_limit
 from ..domain.interference import changed_since
 from ..domain.judgement import Judgement, judge
 from ..domain.orders import Governing, Orders, governing_rule
@@ -47,6 +48,7 @@ from .show import MEANING, needs_rows, score_sections, speaker_rows
 from .times import absolute, both
 
 T = TypeVar("T")
+OWN_LEDGER, FLEET_LEDGER = "Ledger of namespace", "Ledger of the fleet in"
 
 DOES = {
     "Acts": "it would act alone",
@@ -121,7 +123,7 @@ async def examine(session: Session, ref: ObjectRef, action: ActionType, operator
     )
     s, offered, finding, hypothetical = _judged(s, snapshot, target, action, at_risk)
     s = await _limits(session, s, target, offered)
-    return _explained(s, target, offered, action, finding, hypothetical, now, incident, ref)
+    return _explained(s, _fine(s), target, offered, action, finding, hypothetical, now, incident, ref)
 
 
 async def _books(session: Session, gatherer: Gatherer, operator: Operator) -> tuple[Situation, tuple[str, ...]]:
@@ -139,8 +141,8 @@ async def _books(session: Session, gatherer: Gatherer, operator: Operator) -> tu
     own, cluster, ledger, fleet, place, stop = await asyncio.gather(
         tried(f"RemediationPolicies of namespace {namespace}", session.policies.of(namespace), []),
         tried("ClusterRemediationPolicies", session.policies.cluster(), []),
-        tried(f"Ledger of namespace {namespace}", session.ledgers.get(namespace, LEDGER_NAME), None),
-        tried(f"Ledger of the fleet in {operator.namespace}", session.ledgers.get(operator.namespace, FLEET_LEDGER_NAME), None),
+        tried(f"{OWN_LEDGER} {namespace}", session.ledgers.get(namespace, LEDGER_NAME), None),
+        tried(f"{FLEET_LEDGER} {operator.namespace}", session.ledgers.get(operator.namespace, FLEET_LEDGER_NAME), None),
         session.reader.get(ObjectKey("v1", "Namespace", "", namespace)),
         gatherer.stop(namespace),
     )
@@ -212,8 +214,21 @@ async def _limits(session: Session, s: Situation, target: KubeObject, offered: P
     return s
 
 
+def _fine(s: Situation) -> Situation:
+    """The same as if what could not be read said nothing against it; orders that could not be read stay unknown."""
+    if not s.unknown:
+        return s
+
+    def book(found: Ledger | None, name: str) -> Ledger | None:
+        return Ledger(kind="Ledger", metadata=ObjectMeta(name=name)) if any(u.startswith(name) for u in s.unknown) else found
+
+    stop = Stop() if s.stop.unknown else s.stop
+    return replace(s, unknown=(), stop=stop, ledger=book(s.ledger, OWN_LEDGER), fleet=book(s.fleet, FLEET_LEDGER))
+
+
 def _explained(
     s: Situation,
+    fine: Situation,
     target: KubeObject,
     offered: Proposal,
     action: ActionType,
@@ -245,7 +260,7 @@ def _explained(
         at=now,
         situation=s,
         judgement=j,
-        readable=judge(replace(s, unknown=()), target, top, offered, kept, now),
+        readable=judge(fine, target, top, offered, kept, now),
         outcome=whatif.outcome(j.verdict, j.level.level, None),
         finding=finding,
         hypothetical=hypothetical,
@@ -291,7 +306,7 @@ def _answer(e: Explained) -> Iterator[Row]:
         yield Say("There is a fault; what follows is judged by its real diagnosis and proposal.", bullet=False)
     about = f" (as on Incident {e.incident})" if e.incident else ""
     yield Say(f"{level}: {MEANING[level]}; {DOES[e.outcome]}{about}", tone=Tone.STRONG, bullet=False)
-    if e.readable.level.level != level:
+    if e.readable.level.level > level:
         yield Say(
             f"{e.readable.level.level} if what you could not read says nothing against it; the operator may be able to read it.",
             bullet=False,

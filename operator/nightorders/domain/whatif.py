@@ -121,7 +121,7 @@ def proposal(
     """What an action would ask for. `at_most`: a ceiling that its preflight found; `preflight`: why it must not run at all."""
     spec = target.at("spec", default={})
     before = spec_sha256(spec, scaled=bool(scaled_by))
-    ok: Verdict = refused(Reason.PREFLIGHT, preflight) if preflight else passed("what if")
+    ok: Verdict = refused(Reason.PREFLIGHT, preflight) if preflight else passed("the action's own checks are taken to pass")
     caps = (Speaker(who="preflight", level=at_most, because="what the action found"),) if at_most else ()
     return Proposal(
         action=ActionType.ROLLBACK_WORKLOAD,

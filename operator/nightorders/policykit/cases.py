@@ -49,7 +49,7 @@ class IncidentIn(Model):
     grade: Annotated[
         Literal["A", "B", "C", "D", "None"], Field(description="How well the diagnosis is supported; None: no origin can be shown.")
     ] = "A"
-    category: Category = Category.IMAGE_ACCESS
+    category: Annotated[Category, Field(description="The mechanism of the fault.")] = Category.IMAGE_ACCESS
     origin: Annotated[
         Title | None, Field(description="The object that is the origin; absent: the workload itself. Another one makes it a victim.")
     ] = None
@@ -75,7 +75,7 @@ class IncidentIn(Model):
     human_change: Annotated[
         Duration | None, Field(description="So long ago somebody changed the workload after the failing release; absent: nobody did.")
     ] = None
-    approvals: Annotated[tuple[ApprovalIn, ...], Field(max_length=16)] = ()
+    approvals: Annotated[tuple[ApprovalIn, ...], Field(max_length=16, description="Who said yes to the plan.")] = ()
     rejected_by: Annotated[ShortLine, Field(description="Somebody rejected this very plan.")] = ""
 
 
@@ -113,9 +113,9 @@ class LedgerIn(Model):
     state: Annotated[
         Literal["Kept", "New", "Gone"], Field(description="New: there is none yet. Gone: there was one, and it was deleted.")
     ] = "Kept"
-    outcomes: Annotated[tuple[OutcomeIn, ...], Field(max_length=32)] = ()
-    rejections: Annotated[tuple[RejectionIn, ...], Field(max_length=16)] = ()
-    running: Annotated[tuple[RunningIn, ...], Field(max_length=16)] = ()
+    outcomes: Annotated[tuple[OutcomeIn, ...], Field(max_length=32, description="How earlier executions of the action ended.")] = ()
+    rejections: Annotated[tuple[RejectionIn, ...], Field(max_length=16, description="Plans that humans rejected.")] = ()
+    running: Annotated[tuple[RunningIn, ...], Field(max_length=16, description="Executions that run now.")] = ()
     labels_before: Annotated[
         Labels | None, Field(description="Labels that the workload had until a moment ago; absent: the same as now.")
     ] = None
@@ -152,7 +152,9 @@ class RiskIn(Model):
     uncounted: Annotated[
         bool, Field(description="Neither the pods of the namespace nor the workloads of the cluster could be counted.")
     ] = False
-    disruption_budgets: Annotated[tuple[DisruptionBudgetIn, ...], Field(max_length=8)] = ()
+    disruption_budgets: Annotated[
+        tuple[DisruptionBudgetIn, ...], Field(max_length=8, description="PodDisruptionBudgets over its pods.")
+    ] = ()
     autoscaler: Annotated[ShortLine, Field(description="The HorizontalPodAutoscaler that scales it, by its name.")] = ""
     error_budget_left: Annotated[
         Number, Field(description="Answer to the rule's errorBudget query, from 0 to 1. Asked only where a rule asks.")
@@ -166,10 +168,10 @@ class RiskIn(Model):
 class RolloutIn(Model):
     """How the workload's rollout stands."""
 
-    under_way: bool = False
+    under_way: Annotated[bool, Field(description="Not complete.")] = False
     own_fault: Annotated[bool, Field(description="The rollout is itself the diagnosed fault.")] = True
     terminal_for: Annotated[Duration, Field(description="So long its terminal reason (image not found, crash loop) has held.")] = "1h"
-    past_deadline: bool = False
+    past_deadline: Annotated[bool, Field(description="It is past its progress deadline.")] = False
 
 
 class OwnerIn(Model):
@@ -178,17 +180,19 @@ class OwnerIn(Model):
     who: Annotated[ShortLine, Field(description="Such as `Argo CD Application shop`.")]
     confirmed: Annotated[bool, Field(description="Its own inventory lists the workload.")] = True
     governs: Annotated[Count, Field(description="How many objects it governs.")] = 1
-    can_pause: bool = True
+    can_pause: Annotated[bool, Field(description="It can be paused around the action.")] = True
 
 
 class ExpectNeeds(Model):
     """Whose approval the plan needs; what is left out is not compared."""
 
-    count: Count | None = None
-    separation_of_duties: bool | None = None
+    count: Annotated[Count | None, Field(description="Different people.")] = None
+    separation_of_duties: Annotated[bool | None, Field(description="Whoever opened the Incident does not count.")] = None
     service_accounts: Literal["Deny", "Allow"] | None = None
-    expires_after: Duration | None = None
-    frozen_by: Literal["None", "Namespace", "Cluster"] | None = None
+    expires_after: Annotated[Duration | None, Field(description="How long an approval counts.")] = None
+    frozen_by: Annotated[
+        Literal["None", "Namespace", "Cluster"] | None, Field(description="Other than None: only emergency approvals count.")
+    ] = None
 
 
 class Expect(Model):
@@ -226,9 +230,9 @@ class Expect(Model):
     emergency_would_pass: Annotated[
         bool | None, Field(description="Whether the plan would run in the freeze that holds if enough people gave an emergency approval.")
     ] = None
-    trust: Percent | None = None
-    risk: Percent | None = None
-    breaker: Literal["Closed", "Open", "HalfOpen"] | None = None
+    trust: Annotated[Percent | None, Field(description="100: nothing speaks against the diagnosis.")] = None
+    risk: Annotated[Percent | None, Field(description="0: nothing is at risk.")] = None
+    breaker: Annotated[Literal["Closed", "Open", "HalfOpen"] | None, Field(description="How the policy's breaker stands.")] = None
     earned: Annotated[Level | None, Field(description="Where recorded outcomes have carried a rule with earn.")] = None
 
 

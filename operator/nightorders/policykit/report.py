@@ -14,7 +14,7 @@ from .files import Problem, Source
 from .trial import Result
 
 Json = dict[str, Any]
-CUT = 56
+CUT = 80
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def test_text(results: Sequence[Result], untouched: Sequence[tuple[str, Source]]
 
 def _row(r: Result) -> tuple[str, ...]:
     j = r.judgement
-    who = ", ".join(dict.fromkeys(s.who for s in whatif.deciders(j)))
+    who, *more = dict.fromkeys(s.who for s in whatif.deciders(j))
+    who += f" and {len(more)} more" if more else ""
     if r.outcome == "Refused":
         gate = next((g.gate for g in j.results if not g.allowed and g.reason == j.verdict.reason), "")
         who = f"gate {gate}: {j.verdict.reason}"

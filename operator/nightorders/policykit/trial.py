@@ -80,8 +80,9 @@ class Result:
 
 
 @cache
-def _schema(model: type[TestFile] | type[Case]) -> Json:
-    raw = model.model_json_schema(by_alias=True)
+def file_schema() -> Json:
+    """The format of a test file as a structural schema."""
+    raw = TestFile.model_json_schema(by_alias=True)
     return structural({k: v for k, v in raw.items() if k != "$defs"}, raw.get("$defs", {}), defaults=True)
 
 
@@ -110,8 +111,7 @@ def _of_file(value: Any, source: Source, file: Path) -> list[Trial]:
     if "cases" not in value:
         near = close("cases", value) if value else ""
         raise bad(source.file, f"has no list `cases:`{near}", "a test file has one; see docs/reference/policy-test.md", source.line())
-    schema = _schema(TestFile)
-    _, problems = checked(schema, value, source)
+    _, problems = checked(file_schema(), value, source)
     if problems:
         raise BadInputError([_with_case(p, value) for p in problems])
     return list(_trials(value, source, file))
