@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nightorders.api.meta import APPROVE_PREFIX, REJECT_PREFIX, WHY_PREFIX, parse_duration
+from nightorders.api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, REJECT_PREFIX, WHY_PREFIX, parse_duration
 from nightorders.api.v1alpha1.incident import Approval, ApprovalNeeds, Plan
 from nightorders.domain.approval import Answer, Approved, Rejected, Waiting, claim, judge, seen
 from tests.unit.domain.make import MINUTE, NOW, OPERATOR, SECOND, plan
@@ -203,3 +203,104 @@ def test_at_most_sixteen_are_kept_and_a_flood_can_only_hinder() -> None:
 def test_a_name_longer_than_the_api_allows_is_no_name_and_breaks_nothing() -> None:
     notes = {**yes("alice"), f"{APPROVE_PREFIX}z": f"{PLAN.digest}|{'x' * 257}", f"{APPROVE_PREFIX}y": f"{PLAN.digest}|{'x' * 256}"}
     assert [len(a.user) for a in seen(notes, PLAN, (), NOW)] == [5, 256]
+
+
+# ---------------------------------------------------------------- during a freeze
+
+
+def urgent(*users: str, why: str = "orders are lost", digest: str = PLAN.digest) -> dict[str, str]:
+    notes = {f"{EMERGENCY_PREFIX}e{i}": f"{digest}|{user}" for i, user in enumerate(users)}
+    return notes | ({f"{WHY_PREFIX}e{i}": why for i in range(len(users))} if why else {})
+
+
+@pytest.mark.parametrize("frozen_by", ["Namespace", "Cluster"])
+@pytest.mark.parametrize(
+    ("notes", "count", "answer"),
+    [
+        (yes("alice", "bob"), 1, Waiting(1, 1, ())),  # ordinary ones do not count
+        (urgent("alice"), 1, Approved(("alice",))),
+        (urgent("alice"), 2, Waiting(1, 2, ("alice",))),
+        (urgent("alice", "bob"), 2, Approved(("alice", "bob"))),
+        (urgent("alice", "alice"), 2, Waiting(1, 2, ("alice",))),
+        ({**urgent("alice"), **yes("bob")}, 2, Waiting(1, 2, ("alice",))),
+        (urgent("alice", why=""), 1, Waiting(1, 1, ())),  # without a reason it is none
+        (urgent("alice", why=" \n\t"), 1, Waiting(1, 1, ())),
+        (urgent("alice", digest=OTHER), 1, Waiting(1, 1, ())),
+        (urgent(OPERATOR.username), 1, Waiting(1, 1, ())),
+        ({**urgent("alice"), f"{REJECT_PREFIX}r": f"{PLAN.digest}|carol"}, 1, Rejected("carol", "")),
+    ],
+)
+def test_during_a_freeze_only_emergency_approvals_count(frozen_by: str, notes: dict[str, str], count: int, answer: Answer) -> None:
+    assert ask(notes, count=count, frozen_by=frozen_by) == answer
+
+
+def test_outside_a_freeze_an_emergency_approval_is_an_approval() -> None:
+    assert ask(urgent("alice")) == Approved(("alice",))
+    assert ask({**urgent("alice"), **yes("alice")}, count=2) == Waiting(1, 2, ("alice",))
+
+
+def test_an_emergency_approval_is_kept_with_its_reason_and_the_plan_in_words() -> None:
+    (one,) = seen(urgent("alice"), PLAN, (), NOW)
+    assert (one.user, one.emergency, one.why) == ("alice", True, "orders are lost")
+    assert one.plan == "RollbackWorkload of Deployment/checkout to revision 6"
+    (plain,) = seen({**yes("bob"), f"{WHY_PREFIX}k0": "looked at the diff"}, PLAN, (), NOW)
+    assert (plain.emergency, plain.why) == (False, "looked at the diff")
+
+
+def test_a_reason_is_safe_and_bounded() -> None:
+    (one,) = seen(urgent("alice", why="a\x1b[31m\nb" + "x" * 900), PLAN, (), NOW)
+    assert one.why.startswith("a [31m b")
+    assert len(one.why) == 400
+
+
+def test_a_reason_that_is_taken_away_takes_the_approval_with_it() -> None:
+    before = seen(urgent("alice"), PLAN, (), NOW)
+    assert seen(urgent("alice", why=""), PLAN, before, NOW + SECOND) == ()
+
+
+def test_an_ordinary_approval_under_the_same_name_is_not_the_emergency_one() -> None:
+    ordinary = seen({f"{APPROVE_PREFIX}e0": f"{PLAN.digest}|alice"}, PLAN, (), NOW)
+    (both,) = seen(urgent("alice"), PLAN, ordinary, NOW + MINUTE)
+    assert (both.emergency, both.at) == (True, NOW + MINUTE)
+
+
+# ---------------------------------------------------------------- two people, and who is none
+
+
+@pytest.mark.parametrize(
+    ("users", "requester", "counted"),
+    [
+        (("alice", "bob"), None, ("alice", "bob")),
+        (("alice", "bob"), "carol", ("alice", "bob")),
+        (("alice", "alice"), None, None),
+        (("alice", "bob"), "alice", None),
+        (("alice", "bob", "carol"), "alice", ("bob", "carol")),
+        (("alice", OPERATOR.username), None, None),
+        (("alice", "system:serviceaccount:shop:ci"), None, None),
+    ],
+)
+def test_two_approvers_are_two_people_and_neither_asked_for_it(users: Any, requester: str | None, counted: Any) -> None:
+    answer = ask(yes(*users), count=2, requester=requester)
+    assert answer == Approved(counted) if counted else isinstance(answer, Waiting)
+
+
+@pytest.mark.parametrize(
+    ("user", "may", "counts"),
+    [
+        ("system:serviceaccount:shop:ci", "Allow", True),
+        ("system:serviceaccount:shop:ci", "Deny", False),
+        ("system:serviceaccounts", "Allow", False),
+        ("system:node:n1", "Allow", False),
+        ("system:admin", "Allow", False),
+        (OPERATOR.username, "Allow", False),  # the operator's own account is a ServiceAccount, too
+        ("alice", "Deny", True),
+    ],
+)
+def test_service_accounts_count_only_where_the_orders_say_so(user: str, may: str, counts: bool) -> None:
+    assert isinstance(ask(yes(user), service_accounts=may), Approved) is counts
+    assert isinstance(ask(urgent(user), service_accounts=may, frozen_by="Cluster"), Approved) is counts
+
+
+def test_two_service_accounts_are_two() -> None:
+    both = yes("system:serviceaccount:shop:ci", "system:serviceaccount:shop:bot")
+    assert isinstance(ask(both, count=2, service_accounts="Allow"), Approved)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from nightorders.api.meta import Level
+from nightorders.api.v1alpha1.incident import CheckSpec
 from nightorders.api.v1alpha1.ledger import LedgerSpec, Preexisting
 from nightorders.domain import ledger as books
 from tests.unit.domain.make import (
@@ -15,10 +18,17 @@ from tests.unit.domain.make import (
     SECOND,
     changed,
     deployment,
+    execution,
+    incident,
     outcome,
+    plan,
+    rejection,
     replica_set,
     reservation,
+    sample,
+    staged_status,
     template,
+    verifying,
 )
 
 EMPTY = LedgerSpec()
@@ -167,3 +177,79 @@ def test_workloads_and_labels_are_bounded() -> None:
 def test_what_was_broken_before_is_listed_and_bounded() -> None:
     broken = tuple(Preexisting(uid=f"u{n}", workload="Deployment/x", revision_uid="r", reason="ImagePull", at=NOW) for n in range(600))
     assert len(books.remember_broken(EMPTY, broken).preexisting) == 512
+
+
+# ---------------------------------------------------------------- notes, and what must be missed one day
+
+
+def test_a_rejection_is_noted_once_a_plan_and_person() -> None:
+    once = books.note(EMPTY, rejection("bob"))
+    assert books.note(once, rejection("bob", NOW)) == once
+    assert len(books.note(books.note(once, rejection("carol")), rejection("bob", plan="sha256:" + "1" * 64)).rejections) == 3
+
+
+def test_rejections_and_scores_are_bounded_and_the_oldest_go() -> None:
+    spec = EMPTY
+    for n in range(200):
+        spec = books.note(spec, rejection(f"user{n}"))
+    assert (len(spec.rejections), spec.rejections[-1].by) == (128, "user199")
+    LedgerSpec.model_validate(spec.model_dump())
+
+
+def test_namespaces_and_cluster_orders_are_remembered_for_good() -> None:
+    spec = books.remember_namespace(books.remember_namespace(EMPTY, "shop"), "billing")
+    assert spec.namespaces == ("billing", "shop")
+    assert books.remember_namespace(spec, "shop") is spec
+    known = books.remember_cluster_orders(spec)
+    assert known.cluster_policies
+    assert books.remember_cluster_orders(known) is known
+    full = LedgerSpec(namespaces=tuple(f"n{i}" for i in range(4096)))
+    assert books.remember_namespace(full, "one-more") is full
+
+
+# ---------------------------------------------------------------- what counts as a success
+
+SIGNAL, CI = incident().spec.signal, "system:serviceaccount:shop:ci"
+METRIC = CheckSpec(name="errors", promql="x", max="1")
+
+
+def confirmed(
+    by: str = "operator", approved: tuple[str, ...] = (), result: str = "Recovered", passed: tuple[str, ...] = (), **asked: Any
+) -> str:
+    p = plan()
+    p = p.model_copy(
+        update={"verify": p.verify.model_copy(update={"checks": (METRIC, CheckSpec(name="available", condition="Available"))})}
+    )
+    v = verifying(measurements=tuple(sample(n, "Pass" if n in passed else "Fail") for n in ("symptom", "available", "errors")))
+    made = incident(staged_status(Level.L3, p, verification=v), **asked)
+    return books.confirmed(made, execution("Ended", p, by=by, approved_by=approved, result=result))
+
+
+BY_HAND = {"signal": None, "requestedBy": "alice"}
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ({}, "No"),  # alone, and only the symptom is gone
+        ({"passed": ("symptom", "available")}, "No"),  # a condition is no independent signal
+        ({"passed": ("errors",)}, "Signal"),
+        ({"approved": ("alice",)}, "Human"),
+        ({"by": "human"}, "Human"),
+        ({"approved": (CI,)}, "No"),  # a ServiceAccount is no human
+        ({"approved": (CI,), "passed": ("errors",)}, "Signal"),
+        # opened by hand: somebody else must have agreed
+        (BY_HAND, "No"),
+        ({**BY_HAND, "passed": ("errors",)}, "No"),
+        ({**BY_HAND, "approved": ("alice",)}, "No"),
+        ({**BY_HAND, "approved": ("alice", "bob")}, "Human"),
+        ({**BY_HAND, "by": "human"}, "No"),
+        ({"signal": None, "approved": ("bob",)}, "No"),  # nobody knows who asked
+        # what did not help is none
+        ({"approved": ("alice",), "result": "Undone"}, "No"),
+        ({"by": "human", "result": "Escalated"}, "No"),
+    ],
+)  # fmt: skip
+def test_only_a_human_or_an_independent_signal_confirms_a_success(case: dict[str, Any], expected: str) -> None:
+    assert confirmed(**case) == expected
+    assert SIGNAL is not None
