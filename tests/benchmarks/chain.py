@@ -1,7 +1,8 @@
 """How long one judgement takes: level, every gate, whose approval is needed. `python -m tests.benchmarks.chain`
 
-No cluster: one Situation as full as a busy namespace makes it (two policies, a platform's ceilings, tiers and freezes, hundreds of remembered
-outcomes), judged many times. Time is CPU time of the thread, so that neighbours on the machine do not count. The median counts; the whole chain must stay far below the time of one request to an API server.
+No cluster: one Situation as full as a busy namespace makes it (two policies, a platform's ceilings, tiers and freezes, hundreds of
+remembered outcomes), judged many times. Time is CPU time of the thread, so that neighbours on the machine do not count. The median
+counts; the whole chain must stay far below the time of one request to an API server.
 """
 
 from __future__ import annotations
