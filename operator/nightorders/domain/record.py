@@ -9,6 +9,7 @@ from ..api.meta import Condition, Model, line, set_condition, text
 from ..api.v1alpha1.incident import Execution, Incident, IncidentStatus, Phase, Plan, Taken
 from . import journal
 from .diagnosis import Diagnosis, Finding
+from .digest import sha256
 from .reasons import Reason
 
 SIZE_LIMIT = 56 * 1024  # bytes; an Incident stays below 64 KiB with its spec and annotations of ordinary size
@@ -85,6 +86,7 @@ class Record:
         status = self._status
         if same_meaning(status, d) or (d.finding is Finding.NO_FAULT and status.cause):
             return self
+        self.story(looked_at(d))
         if status.summary != line(d.summary):
             self.story(d.summary)
         top = d.top if d.finding is Finding.FAULT else None
@@ -126,6 +128,13 @@ def withdraw(record: Record, reason: Reason, message: str) -> Record:
     return record.set(plan=None, approvals=()).condition("Planned", "False", reason, message).drop("Approved")
 
 
+def looked_at(d: Diagnosis) -> str:
+    """What a diagnosis stands on, in one line; the digest is over id, source, query and digest of each piece of evidence."""
+    requests = d.cost.reads + d.cost.queries if d.cost else 0
+    digest = sha256([[e.id, e.source, e.query, e.sha256] for e in d.evidence])
+    return f"looked: {requests} requests, {len(d.gaps)} gaps, {len(d.evidence)} pieces of evidence {digest}"
+
+
 def same_meaning(status: IncidentStatus, d: Diagnosis) -> bool:
     """Whether the saved diagnosis says the same as `d`, apart from times and counters."""
 
@@ -159,7 +168,7 @@ def _shorter_diff(status: IncidentStatus) -> IncidentStatus:
 
 
 def _shorter_story(status: IncidentStatus) -> IncidentStatus:
-    return status.model_copy(update={"timeline": journal.rolled(status.timeline, 40)})
+    return status.model_copy(update={"timeline": journal.terse(status.timeline)})
 
 
 def _fewer_details(status: IncidentStatus) -> IncidentStatus:
@@ -176,7 +185,13 @@ def _short(entry: Model) -> Model:
     return entry.model_copy(update={k: line(v, 200) for k, v in entry if isinstance(v, str) and len(v) > 200})
 
 
-REDUCTIONS = (_shorter_excerpts, _shorter_diff, _shorter_story, _shorter_texts, _fewer_details)  # the least painful first
+def _hardly_any_details(status: IncidentStatus) -> IncidentStatus:
+    names = ("facts", "guesses", "gaps", "changes", "unexplained", "evidence")
+    return status.model_copy(update={name: getattr(status, name)[:4] for name in names})
+
+
+# The least painful first.
+REDUCTIONS = (_shorter_excerpts, _shorter_diff, _shorter_story, _shorter_texts, _fewer_details, _hardly_any_details)
 
 
 def fit(status: IncidentStatus) -> IncidentStatus:

@@ -507,7 +507,7 @@ class Head(Model):
         Field(
             max_length=128,
             pattern=r"^[A-Za-z0-9+/=]*$",
-            description="Ed25519 over uid, seq and sha256, in base64; empty: no key is installed.",
+            description="Ed25519 over uid, seq, sha256 and signedAt, in base64; empty: no key is installed, or the record was tampered with.",
         ),
     ] = ""
 

@@ -86,23 +86,37 @@ class IncidentHead(Model):
     incident: Name
     uid: UID
     head: Head
+    at: Annotated[Time, Field(description="When its last line was written.")]
     closed: bool = False
 
 
 class AuditBook(Model):
     """Heads of all chains of this namespace; the sequence and sha256 chain every version of this list to the one before.
 
-    Heads of closed Incidents beyond the newest 256 roll up into `rolledUp` and `rolledUpSha256`.
+    Heads of closed Incidents beyond the newest 256 roll up into `rolledUp` and `rolledUpSha256`; so do open ones beyond as many.
     """
 
     sequence: Count = 0
-    sha256: Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    previous_sha256: Annotated[
+        str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$", description="Of the version before; empty in the first.")
+    ] = ""
+    sha256: Annotated[
+        str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$", description="Over the version before and everything in this one.")
+    ] = ""
     heads: Annotated[tuple[IncidentHead, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
-    rolled_up: Count = 0
-    rolled_up_sha256: Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
+    rolled_up: Annotated[Count, Field(description="Heads that are no longer listed.")] = 0
+    rolled_up_sha256: Annotated[
+        str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$", description="Over all of them, each chained to the one before.")
+    ] = ""
+    rolled_up_until: Annotated[Time | None, Field(description="The newest last line among them.")] = None
     signed_at: Time | None = None
     key_id: Annotated[str, Field(max_length=32, pattern=r"^[0-9a-f]*$")] = ""
-    signature: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9+/=]*$")] = ""
+    signature: Annotated[
+        str,
+        Field(
+            max_length=128, pattern=r"^[A-Za-z0-9+/=]*$", description="Ed25519 over namespace, sequence, sha256 and signedAt, in base64."
+        ),
+    ] = ""
 
 
 class HealthyRevision(Model):
