@@ -40,3 +40,13 @@ CALLS = Counter("nightorders_calls", "Messages to a human, by result: Delivered 
 CHANNELS = Gauge(
     "nightorders_channels", "Notification channels by state: Usable or Refused; alert on Refused > 0.", ["state"], registry=REGISTRY
 )
+AUDIT_SIGNING = Gauge(
+    "nightorders_audit_signing", "1 while a key is installed that signs the records; 0: they are chained only.", registry=REGISTRY
+)
+AUDIT_ALARMS = Counter(
+    "nightorders_audit_alarms", "Records found not as the operator wrote them; alert on any.", ["what"], registry=REGISTRY
+)
+AUDIT_UNPUBLISHED = Gauge("nightorders_audit_unpublished", "Heads of records that wait to be written into a Ledger.", registry=REGISTRY)
+AUDIT_UNPRINTED = Counter(
+    "nightorders_audit_unprinted", "Times that standard output did not take the lines of a record.", registry=REGISTRY
+)

@@ -209,3 +209,23 @@ class Notifier(Protocol):
         Raises TransientError or PermanentError, whose texts never hold the address.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signature, in base64, and the key that made it."""
+
+    key_id: str
+    signature: str
+
+
+class Signer(Protocol):
+    """The key that vouches for the record."""
+
+    def sign(self, message: bytes) -> Signed | None:
+        """None: no usable key is installed."""
+        ...
+
+    def fits(self, key_id: str, message: bytes, signature: str) -> bool | None:
+        """Whether that key made the signature; None: that key is not at hand."""
+        ...

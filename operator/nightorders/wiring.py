@@ -36,9 +36,13 @@ from .adapters.kube import (
     Watcher,
 )
 from .adapters.lease import LeaderLease
+from .adapters.lines import print_lines
 from .adapters.notifier import AppriseNotifier
 from .adapters.prometheus import PrometheusMetrics, PrometheusSettings
+from .adapters.signer import FileSigner
 from .api.v1alpha1.incident import Incident, IncidentStatus
+from .controller.archivist import Archivist
+from .controller.audited import AuditedIncidents
 from .controller.caller import Caller
 from .controller.executor import Executor
 from .controller.gatherer import Gatherer, Ports
@@ -112,6 +116,12 @@ async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[
         yield Connection(client, clock, Reader(client, resources, clock, redact=redact, watcher=watcher), resources, watcher)
 
 
+def on_signing(signing: bool, message: str) -> None:
+    """The audit key came, changed or went."""
+    metrics.AUDIT_SIGNING.set(1 if signing else 0)
+    (log.info if signing else log.warning)("the records are signed" if signing else "the records are chained, but not signed", why=message)
+
+
 class OwnWrites(IncidentStore):
     """Remembers the version of our own last write of each Incident, whose event needs no pass of the reconciler.
 
@@ -159,7 +169,10 @@ class Run:
         c = connection
         self._client = c.client
         self._watcher = c.watcher
-        self._incidents = OwnWrites(c.client, self._decided)
+        self._own = OwnWrites(c.client, self._decided)
+        signer = FileSigner(Path(settings.audit_key_file) if settings.audit_key_file else None, on_signing)
+        signer.look()
+        self._incidents = AuditedIncidents(self._own, signer, c.clock, print_lines)
         policies, ledgers = PolicyStore(c.client), LedgerStore(c.client)
         guard = AdmissionGuard(c.client, c.clock, shipped.admission(), namespace=settings.namespace, username=settings.username)
         prometheus = PrometheusMetrics(
@@ -215,6 +228,10 @@ class Run:
         self.call_queue: WorkQueue[Key] = WorkQueue("calls", caller.look, workers=CALL_WORKERS)
         orders = OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace, self._notifier)
         self.order_queue: WorkQueue[str] = WorkQueue("orders", orders.reconcile, workers=1)
+        self._archivist = Archivist(
+            c.clock, self._incidents, ledgers, announcer, signer, print_lines, lambda n, t: self.audit_queue.add(n, t)
+        )
+        self.audit_queue: WorkQueue[str] = WorkQueue("audit", self._archivist.publish, workers=2)
         self._janitor = Janitor(
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )
@@ -266,7 +283,9 @@ class Run:
             self.incident_queue.add(key)
 
         try:
-            for incident in await self._incidents.list():
+            found = await self._incidents.list()
+            await self._archivist.compare(found)
+            for incident in found:
                 if isinstance(incident, Incident):
                     listed[(incident.metadata.namespace, incident.metadata.name)] = incident.metadata.resource_version
         except PortError as error:  # the janitor's own list right below reports it; here it only means: cannot compare
@@ -342,13 +361,14 @@ class Run:
 
     async def _lead(self, lease: LeaderLease) -> None:
         await asyncio.to_thread(self._notifier.channels)  # loads what it needs while nothing waits for the loop
-        made = registry(self._heard, self.order_queue.add, self._hearing, self._subjects, self._incidents.is_own)
+        made = registry(self._heard, self.order_queue.add, self._hearing, self._subjects, self._own.is_own)
         self.waiting_for = "the watches on our own kinds are starting"
-        await self._janitor.prove()
+        await asyncio.gather(self._janitor.prove(), self._first_comparison())
         jobs = [
             self.incident_queue.run(),
             self.namespace_queue.run(),
             self.order_queue.run(),
+            self.audit_queue.run(),
             self.call_queue.run(),
             self._watchman.watch(self.namespace_queue.add, self.order_queue.add, self._wake),
             watch_own_kinds(made, self._stop, self._ready),
@@ -374,6 +394,13 @@ class Run:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
+    async def _first_comparison(self) -> None:
+        """What the books say of each record, before the first pass writes on in any of them."""
+        try:
+            await self._archivist.compare(await self._incidents.list())
+        except PortError as error:
+            log.warning("cannot compare the records with the books of heads yet", error=str(error))
+
     async def _announce_ready(self) -> None:
         await self._ready.wait()
         self.waiting_for = ""
@@ -396,7 +423,7 @@ class Run:
             self.call_queue.add((incident.metadata.namespace, incident.metadata.name), COALESCE)
 
     def _queues(self) -> tuple[WorkQueue[Any], ...]:
-        return (self.incident_queue, self.namespace_queue, self.order_queue, self.call_queue)
+        return (self.incident_queue, self.namespace_queue, self.order_queue, self.call_queue, self.audit_queue)
 
     async def _gauges(self) -> None:
         metrics.CHANNELS.labels(state="Usable").set(len(self._notifier.channels()))
