@@ -51,6 +51,10 @@ def add_to(app: typer.Typer) -> None:
 
     app.add_typer(policy, name="policy")
 
+    from .audit import audit
+
+    app.add_typer(audit, name="audit")
+
 
 def diagnose(
     workload: Annotated[list[str], typer.Argument(metavar="TYPE/NAME", help="deploy/checkout, deployment/checkout, or: deploy checkout")],
