@@ -215,7 +215,11 @@ def _freeze(a: Freeze, b: Freeze, at: At) -> Iterator[Part]:
     if _when(a) == _when(b):
         return
     begin = min((f.from_ for f in (a, b) if f.from_ is not None), default=A_YEAR)
-    gone, came = _not_covered(a, b, begin), _not_covered(b, a, begin)
+    before, after = _spans(a, begin), _spans(b, begin)
+    if before is None or after is None:
+        yield Part(UP, "freeze", _when(a), _when(b), at, "it begins too often to be compared")
+        return
+    gone, came = _not_covered(before, after, begin), _not_covered(after, before, begin)
     if gone is not None:
         yield Part(UP, "freeze", _when(a), _when(b), at, f"{_moment(a, gone)}, for one, is free now")
     else:
@@ -236,10 +240,12 @@ def _moment(f: Freeze, at: datetime) -> str:
     return f"{local:%a %H:%M} {f.time_zone}" if weekly else f"{local:%d %b %H:%M} {f.time_zone}"
 
 
-def _not_covered(a: Freeze, b: Freeze, begin: datetime) -> datetime | None:
-    """The first moment of a year (or of a freeze that happens once) that `a` holds and `b` does not."""
-    others = _spans(b, begin)
-    for start, end in _spans(a, begin):
+Spans = list[tuple[datetime, datetime]]
+
+
+def _not_covered(held: Spans, others: Spans, begin: datetime) -> datetime | None:
+    """The first moment of a year (or of a freeze that happens once) that is in `held` and in none of the others."""
+    for start, end in held:
         here = max(start, begin)
         for other, until in others:
             if other <= here < until:
@@ -249,7 +255,8 @@ def _not_covered(a: Freeze, b: Freeze, begin: datetime) -> datetime | None:
     return None
 
 
-def _spans(f: Freeze, begin: datetime) -> list[tuple[datetime, datetime]]:
+def _spans(f: Freeze, begin: datetime) -> Spans | None:
+    """When it holds within a year; None: it begins too often."""
     if f.schedule is None or f.duration is None:
         assert f.from_ is not None, "policies.of_object checked it"
         assert f.until is not None, "policies.of_object checked it"
@@ -261,6 +268,8 @@ def _spans(f: Freeze, begin: datetime) -> list[tuple[datetime, datetime]]:
         if at > last:
             break
         found.append((at, at + lasts))
+    else:
+        return None if len(found) == MOST_BEGINS else found
     return found
 
 

@@ -193,6 +193,13 @@ def test_a_freeze_written_in_another_way_changes_nothing_but_its_name() -> None:
     assert "Mon 07:00 UTC, for one, is free now" in moved.why or "UTC, for one, is free now" in moved.why
 
 
+def test_a_freeze_that_begins_every_minute_is_taken_for_a_raise() -> None:
+    minutely = {"name": "w", "schedule": "* * * * *", "duration": "1m"}
+    for there in ({**minutely, "schedule": "* * * 1 *"}, {**minutely, "duration": "2m"}):
+        (change,) = diff([team(freezes=[minutely])], [team(freezes=[there])]).changes
+        assert (change.effect, change.why) == ("RAISES", "it begins too often to be compared")
+
+
 # ---------------------------------------------------------------- what it amounts to
 
 
