@@ -134,7 +134,7 @@ def uninstall(kubectl: Kubectl, *, yes: bool) -> None:
         (kind, b["metadata"].get("namespace", ""), b["metadata"]["name"])
         for kind in ("rolebinding", "clusterrolebinding")
         for b in kubectl.items(f"{kind}s")
-        if b["roleRef"]["name"].startswith("nightorders-action-")
+        if b["roleRef"]["name"].startswith(("nightorders-action-", "nightorders-pause-"))
     ]
     counts = {
         k: len(kubectl.items(f"{k}.nightorders.dev")) for k in ("incidents", "remediationpolicies", "clusterremediationpolicies", "ledgers")

@@ -13,6 +13,7 @@ from nightorders.ports import TransientError
 from tests.component.fakes import Call, Died, Json, nothing
 from tests.component.world import BAD, GOOD, RELIST, SECOND, SHOP, World, stuck
 
+pytestmark = pytest.mark.threat(15)
 HOLD = 60
 ARGO, KUSTOMIZATION, HELM = ("Application", "argocd", "web"), ("Kustomization", "flux-system", "apps"), ("HelmRelease", SHOP, "checkout")
 ID = f"{SHOP}_checkout_apps_Deployment"

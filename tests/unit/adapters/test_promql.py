@@ -12,6 +12,7 @@ from nightorders.domain.promql import MAX_LENGTH, RefusedError, pinned, policy_p
 
 pytestmark = [pytest.mark.threat(21), pytest.mark.promise(7)]
 
+pytestmark = pytest.mark.threat(21)
 PIN = 'namespace="shop"'
 
 SENT = [

@@ -16,6 +16,7 @@ from nightorders.domain.ownership import ARGO_TRACKING, FLUX_HELM, FLUX_KUSTOMIZ
 from nightorders.domain.snapshot import Absent, KubeObject, NotLooked
 from tests.unit.domain.make import NOW, deployment, execution
 
+pytestmark = pytest.mark.threat(15)
 Json = dict[str, Any]
 ACCOUNT = "nightorders-system:nightorders"
 APP = Claim("argoproj.io/v1alpha1", "Application", "argocd", "web")
