@@ -149,7 +149,7 @@ class World:
         run = Run(self, outcome, f"crash-{next(self._numbers)}", crash, expected)
         return run.to_the_end(limit)
 
-    def judged(self, crash: Crash, outcome: Outcome, reference: Facts, attempts: int = 3) -> tuple[Verdict, Played, int]:
+    def judged(self, crash: Crash, outcome: Outcome, reference: Facts, attempts: int = 5) -> tuple[Verdict, Played, int]:
         """One plan: (verdict, run, attempts). Where the write never came, so that nothing was injected, the run is made once more."""
         for attempt in itertools.count(1):
             played = self.play(outcome, crash, reference)
