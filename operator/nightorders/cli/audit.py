@@ -254,7 +254,7 @@ def _record(incident: Any, ring: Keyring) -> Document:
     broken = journal.breaks(timeline, incident.metadata.uid)
     width = max((len(e.actor) for e in timeline), default=0)
     rows: list[Row] = [
-        Say(f"{e.seq:>4}  {absolute(e.at)}  {e.kind:<11}  {e.actor:<{min(width, 32)}}  {e.what}", bullet=False) for e in timeline
+        Say(f"{e.seq:<4} {absolute(e.at)}  {e.kind:<11}  {e.actor:<{min(width, 32)}}  {e.what}", bullet=False) for e in timeline
     ]
     head: list[Row] = []
     if timeline:
