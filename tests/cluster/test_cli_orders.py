@@ -119,7 +119,8 @@ def test_explain_says_what_would_hold_and_names_what_you_may_not_read(world: Wor
     whole = json.loads(nightorders(world.cluster.kubeconfig, *ask).stdout)
     assert whole["hypothetical"].startswith("Deployment/cart is healthy now")
     assert whole["governedBy"] == "RemediationPolicy/web rule rollback"
-    assert [g["gate"] for g in whole["gates"] if not g["allowed"]] == []
+    assert whole["unknown"] == []
+    assert [g["gate"] for g in whole["gates"] if not g["allowed"]] == [], whole["decidedBy"]
     assert "ledger" in {s["who"] for s in whole["decidedBy"]}, "the operator does not run here, so nothing is remembered"
     viewer = world.user("cli-viewer", "view", "nightorders-incident-reader")
     partly = nightorders(viewer.kubeconfig, *ask)

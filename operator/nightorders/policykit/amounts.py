@@ -66,35 +66,40 @@ def _in(orders: Orders, namespace: str, assumed: str) -> Orders:
 
 @dataclass(frozen=True)
 class _View:
-    """What is written for one workload and action type, all in all."""
+    """What is written for one workload and action type, all in all. `acts`: the same, but L1 where it is protected or in Shadow."""
 
     level: Level
     start: Level
+    acts: Level
     told: str
     governing: Governing | None = field(default=None, repr=False)
 
     @property
-    def rank(self) -> tuple[Level, Level]:
-        return (self.level, self.start)
+    def rank(self) -> tuple[Level, Level, Level]:
+        return (self.level, self.start, self.acts)
 
 
 def _view(orders: Orders, namespace: str, labels: Mapping[str, str], notes: Mapping[str, str], kind: str, action: ActionType) -> _View:
     own = own_labels(dict(labels))
     found = governing_rule(orders, own, action)
     if isinstance(found, Ungoverned):
-        return _View(Level.L1, Level.L1, "L1 (two rules)" if found.reason is Reason.AMBIGUOUS else "L1 (no rule)")
-    for c in orders.over(namespace):
-        for p in c.spec.protected:
-            if (not p.kinds or kind in p.kinds) and p.selector.matches(own):
-                return _View(Level.L1, Level.L1, "nothing (protected)", found)
-    if found.policy.spec.enforcement == "Shadow":
-        return _View(Level.L1, Level.L1, f"nothing (Shadow of {found.rule.level})", found)
+        return _View(Level.L1, Level.L1, Level.L1, "L1 (two rules)" if found.reason is Reason.AMBIGUOUS else "L1 (no rule)")
     limits = [c.level for p in orders.over(namespace) for c in p.spec.ceilings if not c.types or action in c.types]
     if (said := notes.get(MAX_LEVEL_ANNOTATION)) is not None:
         limits.append(Level(said) if said in Level.__members__ else Level.L1)
     level = min([found.rule.level, *limits])
     start = min(level, found.rule.earn.from_) if found.rule.earn else level
-    return _View(level, start, level if start == level else f"{level} (begins at {start})", found)
+    held = [] if start == level else [f"begins at {start}"]
+    if shadow := found.policy.spec.enforcement == "Shadow":
+        held.append("in Shadow")
+    if protected := _protected(orders, namespace, own, kind):
+        held.append("protected")
+    acts = Level.L1 if shadow or protected else level
+    return _View(level, start, acts, f"{level} ({', '.join(held)})" if held else level, found)
+
+
+def _protected(orders: Orders, namespace: str, labels: dict[str, str], kind: str) -> bool:
+    return any((not p.kinds or kind in p.kinds) and p.selector.matches(labels) for c in orders.over(namespace) for p in c.spec.protected)
 
 
 def _amounts(old: Orders, new: Orders, workloads: Sequence[KubeObject] | None, assumed: str) -> tuple[list[Amount], list[str]]:
@@ -146,7 +151,7 @@ def _for_workloads(old: Orders, new: Orders, workloads: Sequence[KubeObject], as
 
 def _moved(a: _View, b: _View) -> Iterator[tuple[str, str, str, Effect]]:
     if a.rank != b.rank:
-        up = b.level > a.level or b.start > a.start
+        up = any(y > x for x, y in zip(a.rank, b.rank, strict=True))
         yield "", a.told, b.told, UP if up else DOWN
     elif a.told != b.told:
         yield "", a.told, b.told, EVEN

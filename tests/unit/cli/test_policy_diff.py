@@ -15,11 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 from nightorders.__main__ import app
-from nightorders.api.meta import LabelSelector, Level
-from nightorders.api.v1alpha1 import ClusterRemediationPolicy, RemediationPolicy
+from nightorders.api.meta import LabelSelector
 from nightorders.api.v1alpha1.clusterpolicy import ClusterRemediationPolicySpec, Fleet
 from nightorders.api.v1alpha1.policy import RemediationPolicySpec, Rule
-from nightorders.policykit import amounts, policies, selectors, trial
+from nightorders.policykit import policies, selectors, trial
 from nightorders.policykit.amounts import Comparison, compare
 from nightorders.policykit.files import Source, parsed
 from nightorders.policykit.policies import Loaded
@@ -319,7 +318,8 @@ def test_the_forges(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- nothing raised → nobody is judged higher
 
-RANK = {"Refused": 0, "ReadOnly": 0, "Shadow": 0, "Rejected": 0, "Advises": 1, "AwaitsApproval": 2, "Acts": 3}
+# What the operator would touch. Advice touches nothing: a lower level can turn a refusal into advice, since some gates do not hold advice.
+RANK = {"Refused": 0, "ReadOnly": 0, "Shadow": 0, "Rejected": 0, "Advises": 0, "AwaitsApproval": 1, "Acts": 2}
 
 
 def draw(r: random.Random) -> list[Json]:
@@ -382,37 +382,44 @@ def worlds() -> list[Json]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(50))
-def test_where_nothing_is_raised_nobody_is_judged_higher(seed: int) -> None:
+def pair(seed: int) -> tuple[list[Json], list[Json]]:
+    """Policies, and the same with some fields drawn anew."""
     r = random.Random(seed)
     old = draw(r)
-    new = draw(r) if r.random() < 0.3 else copy.deepcopy(old)
-    if new == old:  # one small step, so that many pairs raise nothing
-        other = draw(r)
-        new = [
-            o if r.random() < 0.5 or o["kind"] != n["kind"] else {**n, "metadata": o["metadata"]} for o, n in zip(old, other, strict=False)
-        ]
-        new += old[len(new) :]
+    new = copy.deepcopy(old)
+    for one in new:
+        other = next((p for p in draw(r) if p["kind"] == one["kind"]), None)
+        if other is None:
+            continue
+        spec, fresh = one["spec"], other["spec"]
+        if "rules" in spec and r.random() < 0.7:
+            key = r.choice(["level", "selector", "approval", "limits"])
+            spec["rules"][0][key] = fresh["rules"][0][key]
+            if spec["rules"][0].get("earn", {}).get("from", "L1") > spec["rules"][0]["level"]:
+                del spec["rules"][0]["earn"]
+        elif key := r.choice([k for k in fresh if k != "rules"] or [""]):
+            spec[key] = fresh[key]
+    return old, new
+
+
+SEEDS = [*range(100), 1286, 1330]  # the last two: a rule that got the word while the workload was protected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_nothing_is_raised_nobody_is_judged_higher(seed: int) -> None:
+    old, new = pair(seed)
     before, after = loaded(*old), loaded(*new)
-    raised = compare(before, after).raised
-    if raised:
+    if old == new or compare(before, after).raised:
         return
     for world in worlds():
         case = trial.Case.model_validate({"name": "x", "expect": {"level": "L1"}, **world})
         one, two = (trial.run(trial.Trial(case, tuple(side), Source("x", {}))) for side in (before, after))
         assert RANK[two.outcome] <= RANK[one.outcome], (world, old, new)
         if two.judgement.shadow == one.judgement.shadow:
-            assert two.judgement.level.level <= max(one.judgement.level.level, Level.L1), (world, old, new)
+            assert two.judgement.level.level <= one.judgement.level.level, (world, old, new)
 
 
 def test_that_the_property_is_not_empty() -> None:
-    """Some of these pairs raise nothing and differ."""
-    found = 0
-    for seed in range(60):
-        r = random.Random(seed)
-        old = draw(r)
-        found += not compare(loaded(*old), loaded(*draw(r))).raised
-    assert found > 3
-    assert amounts.compare([], []).raised == 0
-    assert isinstance(loaded(platform())[0].policy, ClusterRemediationPolicy)
-    assert isinstance(loaded(team())[0].policy, RemediationPolicy)
+    """Many of these pairs differ and raise nothing."""
+    pairs = [pair(seed) for seed in SEEDS]
+    assert sum(old != new and not compare(loaded(*old), loaded(*new)).raised for old, new in pairs) > 20
