@@ -55,6 +55,7 @@ def reference(runs: list[Played]) -> Json:
     first = runs[0]
     common = [p for p in first.points if all(p in run.points for run in runs)]
     return {
+        "runs": len(runs),
         "level": first.outcome.level,
         "end": first.facts.end,
         "effects": [e.what for e in first.facts.audited.effects],
@@ -157,7 +158,9 @@ def page(result: Json) -> str:
     for name, kept in result["references"].items():
         parts += [f"## {name}", _table(["write", "request", *KILLS], _points(name, kept, plans))]
         if kept["only in some runs"]:
-            parts.append(f"In some runs only, therefore without a plan: {', '.join(kept['only in some runs'])}.")
+            parts.append(
+                f"In some of {kept['runs']} fault-free runs only, therefore without a plan: {', '.join(kept['only in some runs'])}."
+            )
     wrong = [p for p in plans if not good(p)]
     if wrong:
         parts += ["## What went wrong", *(_failure(p) for p in wrong)]
