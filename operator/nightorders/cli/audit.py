@@ -212,18 +212,19 @@ async def _verified(where: Where, everywhere: bool, keys: str, log: str, accept_
     verifier = Verifier(ring, SystemClock().now(), accept_gone=accept_gone)
     if note:
         verifier.add(Severity.NOTE, "", "", note)
-    for unread in (u for u in (*books, *incidents) if isinstance(u, Unreadable)):
-        verifier.add(Severity.DOUBT, unread.namespace, unread.name, f"cannot be read by this version of nightorders: {unread.message}")
+    for u in (u for u in (*books, *incidents) if isinstance(u, Unreadable)):
+        verifier.add(Severity.DOUBT, u.namespace, u.name, f"cannot be read by this version of nightorders: {u.message}")
+    unread = {(u.namespace, u.name) for u in incidents if isinstance(u, Unreadable)}
     readable = [i for i in incidents if not isinstance(i, Unreadable)]
     by_namespace = {b.metadata.namespace: b.spec.audit for b in books if not isinstance(b, Unreadable)}
-    verifier.cluster(by_namespace, readable)
+    verifier.cluster(by_namespace, readable, unread)
     if printed is not None:
         if scope:
             lines = tuple(row for row in printed.lines if row.namespace == scope)
             printed = replace(printed, lines=lines, books=tuple(b for b in printed.books if b.namespace == scope))
         if not printed.lines:
             verifier.add(Severity.DOUBT, "", "", f"the log {log} has no line of a record")
-        verifier.log(printed, by_namespace, readable)
+        verifier.log(printed, by_namespace, readable, unread)
     if not readable and not by_namespace:
         verifier.add(Severity.DOUBT, scope, "", "there is no Incident and no book of heads")
     return verifier.report(), f"namespace {scope}" if scope else "all namespaces"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -220,8 +220,13 @@ class Verifier:
         """Notes a finding; the same twice is one."""
         self._findings[Finding(severity, namespace, incident, what)] = None
 
-    def cluster(self, books: Mapping[str, AuditBook], incidents: Sequence[Incident]) -> None:
-        """The Incidents against the books. Books must be read before the Incidents: a record only grows."""
+    def cluster(
+        self, books: Mapping[str, AuditBook], incidents: Sequence[Incident], unread: Collection[tuple[str, str]] = frozenset()
+    ) -> None:
+        """The Incidents against the books. Books must be read before the Incidents: a record only grows.
+
+        `unread`: (namespace, name) of what is there and cannot be understood.
+        """
         for namespace, book in books.items():
             self._book(namespace, book)
         there = {i.metadata.uid for i in incidents}
@@ -229,7 +234,7 @@ class Verifier:
             self._incident(incident, books.get(incident.metadata.namespace))
         for namespace, book in books.items():
             for entry in book.heads:
-                if entry.uid not in there:
+                if entry.uid not in there and (namespace, entry.incident) not in unread:
                     self._missing(namespace, entry)
 
     def _book(self, namespace: str, book: AuditBook) -> None:
@@ -293,7 +298,13 @@ class Verifier:
 
     # -------------------------------------------------------- the printed lines
 
-    def log(self, log: Log, books: Mapping[str, AuditBook], incidents: Sequence[Incident]) -> None:
+    def log(
+        self,
+        log: Log,
+        books: Mapping[str, AuditBook],
+        incidents: Sequence[Incident],
+        unread: Collection[tuple[str, str]] = frozenset(),
+    ) -> None:
         """Replays the printed lines, and holds the cluster against them. The log must be read before the cluster."""
         if log.unread:
             self.add(Severity.DOUBT, "", "", f"{log.unread} of the operator's lines in the log cannot be read")
@@ -306,7 +317,8 @@ class Verifier:
         for uid, rows in by_uid.items():
             rows.sort(key=lambda row: row.entry.seq)
             self._replay(rows)
-            self._compare(rows, there.get(uid), books.get(rows[0].namespace))
+            if uid in there or (rows[0].namespace, rows[0].incident) not in unread:
+                self._compare(rows, there.get(uid), books.get(rows[0].namespace))
         for uid, incident in there.items():
             if uid not in by_uid and incident.status.timeline:
                 self.add(Severity.NOTE, incident.metadata.namespace, incident.metadata.name, "the log has no line of it")

@@ -239,6 +239,34 @@ def test_more_open_incidents_than_the_book_holds_do_not_stop_it() -> None:
     AuditBook.model_validate(more.wire())
 
 
+BOOK = {
+    "sequence": 7,
+    "previous_sha256": "sha256:" + "1" * 64,
+    "rolled_up": 3,
+    "rolled_up_sha256": "sha256:" + "2" * 64,
+    "rolled_up_until": START + timedelta(days=1),
+}
+HEAD = {"seq": 9, "sha256": "sha256:" + "3" * 64, "signed_at": START, "key_id": "ab", "signature": "AAAA"}
+ENTRY = {"incident": "other", "uid": "u9", "at": START + timedelta(days=2), "closed": True}
+
+
+@pytest.mark.parametrize("field", [*BOOK, *HEAD, *ENTRY])
+def test_the_digest_of_a_book_covers_every_field(field: str) -> None:
+    book = audit.published("shop", AuditBook(), [entry(1, closed=False)])
+    assert book is not None
+    one = book.heads[0]
+    if field in BOOK:
+        changed = book.model_copy(update={field: BOOK[field]})
+    elif field in HEAD:
+        changed = book.model_copy(update={"heads": (one.model_copy(update={"head": one.head.model_copy(update={field: HEAD[field]})}),)})
+    else:
+        changed = book.model_copy(update={"heads": (one.model_copy(update={field: ENTRY[field]}),)})
+    assert changed != book
+    assert "was changed" in audit.book_doctored("shop", changed)
+    covered = {*AuditBook.model_fields, *Head.model_fields, *IncidentHead.model_fields} - {"heads", "head"}
+    assert covered - {*BOOK, *HEAD, *ENTRY} == set()  # a new field must be covered, or be left out here on purpose
+
+
 def test_the_book_never_goes_back_and_never_takes_another_line() -> None:
     book = audit.published("shop", AuditBook(), [entry(1, closed=False, seq=5)])
     assert book is not None
