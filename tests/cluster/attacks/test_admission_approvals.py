@@ -325,3 +325,41 @@ def test_3_a_rejection_comes_and_goes_with_its_reason(world: World, alice: Actor
     bob.may(*bob.annotation(reject_b=f"{DIGEST}|bob"))
     alice.may(*alice.annotation(reject_x=None, why_x=None))
     assert world.annotations() == {"reject.nightorders.dev/b": f"{DIGEST}|bob"}
+
+
+def test_3_the_status_subresource_carries_no_answer(world: World, alice: Actor) -> None:
+    """It is another resource for admission. The API server keeps metadata as it is there, also for the operator's own account."""
+    world.incident(WAITING)
+    body = json.dumps({"metadata": {"annotations": {"approve.nightorders.dev/x": f"{DIGEST}|alice"}, "labels": {"x": "y"}}, "status": {}})
+    patch = ("patch", "incident", "inc", "--subresource=status", "--type=merge", "-p", body)
+    world.operator.may(*patch)
+    assert world.annotations() == {}
+    assert "labels" not in world.get("incident", "inc")["metadata"]
+    mallory = world.wildcard()
+    mallory.may_not("nightorders-records", *patch)
+
+
+def test_3_a_shared_field_manager_takes_nobodys_answer_away(world: World, alice: Actor, bob: Actor) -> None:
+    """The name of a manager is the client's to choose: an apply under alice's, without her annotation, would remove it."""
+    world.incident(WAITING)
+    document: Json = {"apiVersion": "nightorders.dev/v1alpha1", "kind": "Incident", "metadata": {"name": "inc"}}
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=kubectl", "-f", "-")
+    mine = {"approve.nightorders.dev/x": f"{DIGEST}|alice"}
+    alice.may(*apply, document={**document, "metadata": {"name": "inc", "annotations": mine}})
+    bob.may_not(GUARD, *apply, document=document, says="Only your own")
+    theirs = {"approve.nightorders.dev/x": f"{DIGEST}|bob"}
+    bob.may_not(GUARD, *apply, document={**document, "metadata": {"name": "inc", "annotations": theirs}}, says="somebody else's answer")
+    assert world.annotations() == mine
+    alice.may(*apply, document=document)
+    assert world.annotations() == {}
+
+
+def test_5_a_certificate_with_the_name_of_a_service_account_is_one(world: World) -> None:
+    """Usernames are all that admission sees, whoever vouches for them."""
+    name = f"system:serviceaccount:{world.namespace}:robot"
+    world.incident(WAITING)
+    person = world.user(name, *APPROVER)
+    person.may_not(GUARD, *person.annotation(approve_x=f"{DIGEST}|{name}"), says="for people")
+    operator = world.user("system:serviceaccount:nightorders-system:nightorders", *APPROVER)
+    world.status(waiting(serviceAccounts="Allow"))
+    operator.may_not(GUARD, *operator.annotation(approve_x=f"{DIGEST}|{operator.name}"), says="never answers its own plans")

@@ -175,6 +175,16 @@ def test_10_cluster_wide_and_by_cluster_admin_too(world: World) -> None:
     world.admin.may(*CREATE, "--dry-run=server", document=binding(world.namespace, None, ACTION, OPERATOR))
 
 
+@pytest.mark.promise(7)
+def test_10_the_roles_to_pause_gitops_owners_are_for_the_operators_account_too(world: World) -> None:
+    """Whoever can pause an Application can change what it governs, and nobody sees it in Git."""
+    for role in ("nightorders-pause-argocd", "nightorders-pause-flux"):
+        for namespace in (world.namespace, None):
+            document = binding(world.namespace, namespace, role, {"kind": "User", "name": "boss"})
+            world.admin.may_not(ROLES, *CREATE, document=document, says="remove the other")
+            world.admin.may(*CREATE, "--dry-run=server", document=binding(world.namespace, namespace, role, OPERATOR))
+
+
 def test_10_other_bindings_are_left_alone(world: World, boss: Actor) -> None:
     boss.may(*CREATE, document=binding("readers", world.namespace, "view", {"kind": "Group", "name": "shop"}))
     boss.may("create", "role", ACTION, "--verb=get", "--resource=pods")  # a Role of that name is somebody's own
