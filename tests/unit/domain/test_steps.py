@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
-from nightorders.api.meta import APPROVE_PREFIX, EXECUTION_LABEL, FINALIZER, REJECT_PREFIX, WHY_PREFIX, Level, find_condition
+from nightorders.api.meta import (
+    APPROVE_PREFIX,
+    EMERGENCY_PREFIX,
+    EXECUTION_LABEL,
+    FINALIZER,
+    REJECT_PREFIX,
+    TAKE_PREFIX,
+    WHY_PREFIX,
+    Level,
+    find_condition,
+)
 from nightorders.api.v1alpha1 import IncidentStatus
 from nightorders.api.v1alpha1.incident import CheckSpec, DryRun, Speaker
+from nightorders.api.v1alpha1.ledger import Rejection
 from nightorders.domain import approval, steps
 from nightorders.domain.diagnosis import Finding
 from nightorders.domain.gates import Stop
@@ -33,10 +44,12 @@ from tests.unit.domain.make import (
     approved_by,
     ceiling,
     changed,
+    cluster_policy,
     condition,
     deployment,
     diagnosis,
     execution,
+    governing,
     hypothesis,
     in_execution,
     incident,
@@ -47,6 +60,7 @@ from tests.unit.domain.make import (
     plan,
     policy,
     proposal,
+    reservation,
     rule_json,
     running_status,
     sample,
@@ -327,6 +341,66 @@ def test_a_rejection_ends_the_plan_and_the_same_is_not_proposed_again() -> None:
     assert not isinstance(still, (Stage, Reserve)), "not at another level either"
 
 
+def test_a_rejection_is_noted_in_the_ledger_for_the_next_incident() -> None:
+    step = next_step(gated({f"{REJECT_PREFIX}k": f"{PLAN.digest}|bob"}), NOW)
+    assert isinstance(step, Save)
+    assert step.note == Rejection(plan=PLAN.content_sha256, action=ROLLBACK, workload="Deployment/checkout", by="bob", at=NOW)
+    books = ledger(rejections=(step.note,))
+    again = next_step(situation(ledger=books), NOW + MINUTE)
+    assert isinstance(again, Stage)
+    assert again.level == L3, "not alone within a day"
+
+
+def test_taking_an_incident_and_giving_it_back_are_told_once_each() -> None:
+    took = of(next_step(gated({f"{TAKE_PREFIX}x": "eve"}), NOW))
+    assert took.taken is not None
+    assert (took.taken.by, took.taken.at) == ("eve", NOW)
+    assert [(t.actor, t.kind) for t in took.timeline if "takes this Incident" in t.what] == [("eve", "Decision")]
+    still = next_step(gated({f"{TAKE_PREFIX}x": "eve"}, status=took), NOW + SECOND)
+    assert isinstance(still, Idle) or sum("takes this Incident" in t.what for t in of(still).timeline) == 1
+    gave = of(next_step(gated({}, status=took), NOW + SECOND))
+    assert gave.taken is None
+    assert [t.actor for t in gave.timeline if t.what == "gives it back"] == ["eve"]
+
+
+def test_a_taken_incident_gets_advice_only() -> None:
+    step = next_step(situation(inc=incident(annotations={f"{TAKE_PREFIX}x": "eve"})), NOW)
+    assert isinstance(step, Stage)
+    assert step.level == L2
+
+
+def test_an_emergency_approval_carries_a_plan_through_a_freeze_and_is_marked() -> None:
+    found = orders(policy("web", rule_json(level="L3", approval={"emergency": "Allow"}), freezes=[HELD]))
+    waits = staged_status(L3, PLAN.model_copy(update={"needs": needs_of(governing(found), frozen_by="Namespace")}))
+    ordinary = next_step(gated(yes("alice"), status=waits, orders=found), NOW)
+    assert cond(ordinary, "Approved") == ("False", Reason.WAITING.value)
+    notes = {f"{EMERGENCY_PREFIX}k": f"{PLAN.digest}|alice", f"{WHY_PREFIX}k": "orders are lost"}
+    step = next_step(gated(notes, status=waits, orders=found), NOW)
+    assert isinstance(step, Reserve)
+    assert (step.execution.emergency, step.execution.approved_by, step.execution.level) == (True, ("alice",), L3)
+    assert cond(step, "Approved") == ("True", Reason.EMERGENCY.value)
+    assert any(t.kind == "Approval" and "emergency approval" in t.what and "orders are lost" in t.what for t in step.status.timeline)
+
+
+def test_a_freeze_that_begins_while_a_plan_waits_asks_for_another_approval() -> None:
+    found = orders(policy("web", rule_json(level="L3", approval={"emergency": "Allow"}), freezes=[HELD]))
+    step = next_step(gated(yes("alice"), status=staged_status(L3, PLAN), orders=found), NOW)
+    assert isinstance(step, Stage)
+    assert step.needs.frozen_by == "Namespace"
+    staged_now = steps.staged(gated(status=staged_status(L3, PLAN)).incident, step, DryRun(at=NOW, diff=""), "", NOW)
+    assert staged_now.plan is not None
+    assert staged_now.plan.digest == PLAN.digest
+    assert "emergency.nightorders.dev/" in staged_now.plan.approve
+    assert "--emergency" in find_condition(staged_now.conditions, "Approved").message  # type: ignore[union-attr]
+
+
+def test_a_waiting_plan_keeps_the_stricter_needs() -> None:
+    strict = staged_status(L3, PLAN.model_copy(update={"needs": needs_of(governing(leveled(L3, approval={"count": 2})))}))
+    step = next_step(gated(yes("alice"), status=strict), NOW)
+    assert isinstance(step, Save), "one approver is enough for the orders of now, not for those of then"
+    assert cond(step, "Approved") == ("False", Reason.WAITING.value)
+
+
 def test_an_approval_and_its_withdrawal_are_told_under_the_users_name() -> None:
     first = next_step(gated(yes("alice"), rule={"approval": {"count": 2}}), NOW)
     assert [(t.actor, t.what.split()[0]) for t in of(first).timeline] == [("alice", "approves")]
@@ -502,6 +576,78 @@ def test_whatever_turned_against_it_before_the_effect_ends_it_unapplied(fields: 
     assert isinstance(step, Settle)
     assert (step.execution.result, step.announce[0]) == ("NotApplied", reason)
     assert (step.status.plan, step.status.verification) == (None, None)
+
+
+HELD = {"name": "audit", "from": stamp(NOW - SECOND), "until": stamp(NOW + HOUR)}
+
+
+def frozen(emergency: str) -> Any:
+    return orders(policy("web", rule_json(approval={"emergency": emergency}), freezes=[HELD]))
+
+
+@pytest.mark.parametrize(
+    ("level", "emergency", "ran_as", "reason"),
+    [
+        (L4, "Deny", False, Reason.LEVEL_TOO_LOW),
+        (L4, "Allow", False, Reason.LEVEL_TOO_LOW),
+        (L3, "Deny", False, Reason.LEVEL_TOO_LOW),
+        (L3, "Allow", False, Reason.FROZEN),  # approved, but not for a freeze
+        (L3, "Allow", True, None),
+        (L3, "Deny", True, Reason.LEVEL_TOO_LOW),  # the emergency path was closed since
+    ],
+)
+def test_a_freeze_that_begins_before_the_effect_stops_it(level: Level, emergency: str, ran_as: bool, reason: Reason | None) -> None:
+    p = plan(level)
+    status = running_status(level=level, p=p, executions=(execution("Reserved", p, emergency=ran_as),))
+    step = next_step(in_execution(status=status, orders=frozen(emergency)), NOW)
+    if reason is None:
+        assert isinstance(step, Apply)
+    else:
+        assert isinstance(step, Settle)
+        assert (step.execution.result, step.announce[0]) == ("NotApplied", reason)
+        assert reason is not Reason.FROZEN or "freeze audit began before the action" in step.execution.message
+
+
+def test_what_is_protected_since_is_not_touched() -> None:
+    step = next_step(in_execution(orders=orders(cluster=(cluster_policy(protected=[{"name": "p"}]),))), NOW)
+    assert isinstance(step, Settle)
+    assert (step.execution.result, step.announce[0]) == ("NotApplied", Reason.PROTECTED)
+
+
+@pytest.mark.parametrize(
+    ("ages", "trial", "reason"),
+    [
+        ((70, 71, 72), "no-other", Reason.BREAKER_OPEN),  # somebody else's trial runs
+        ((70, 71, 72), "", None),  # this is the trial
+        ((1, 2, 3), "", Reason.LEVEL_TOO_LOW),
+        ((1, 2), "", None),
+    ],
+)
+def test_the_breaker_is_looked_at_once_more(ages: tuple[int, ...], trial: str, reason: Reason | None) -> None:
+    mine = execution_id(plan(L3).digest)
+    failed = tuple(outcome(f"no-f{m}", at=NOW - m * MINUTE, result="Undone") for m in ages)
+    held = (reservation(trial or mine, workload="Deployment/cart" if trial else "Deployment/checkout"),)
+    step = next_step(in_execution(level=L3, ledger=ledger(outcomes=failed, reservations=held)), NOW)
+    if reason is None:
+        assert isinstance(step, Apply)
+    else:
+        assert isinstance(step, Settle)
+        assert (step.execution.result, step.announce[0]) == ("NotApplied", reason)
+
+
+@pytest.mark.parametrize(("level", "goes_on"), [(L4, False), (L3, False)])
+def test_an_incident_taken_before_the_effect_stops_it(level: Level, goes_on: bool) -> None:
+    step = next_step(in_execution(level=level, annotations={f"{TAKE_PREFIX}x": "eve"}), NOW)
+    assert isinstance(step, Apply) is goes_on
+    assert isinstance(step, Settle)
+    assert "eve took this Incident" in step.execution.message
+
+
+@pytest.mark.parametrize(("age", "result"), [(60 * SECOND, None), (61 * SECOND, "NotApplied"), (6 * MINUTE, "NotApplied")])
+def test_a_reservation_that_grew_old_is_not_carried_out_alone(age: timedelta, result: str | None) -> None:
+    reserved = execution("Reserved", plan(L4), reserved_at=NOW - age)
+    step = next_step(in_execution(status=running_status(executions=(reserved,))), NOW)
+    assert isinstance(step, Apply) if result is None else isinstance(step, Settle)
 
 
 @pytest.mark.parametrize("orders_now", [leveled(L4), leveled(L3)])
