@@ -263,8 +263,20 @@ BY_HAND = (
         "before.would != seen.would",
         "test_shadow.py",
     ),
-    edited("journal: the line before is not covered", "journal", "return sha256([previous, seq,", "return sha256([seq,", "test_journal.py"),
-    edited("journal: a roll-up may swallow a decision", "journal", "lasting(timeline) + (kind in LASTING)", "0", "test_journal.py"),
+    edited(
+        "journal: the line before is not covered",
+        "journal",
+        "return sha256([previous, seq,",
+        "return sha256([seq,",
+        "tests/unit/audit/test_audit_chain.py",
+    ),
+    edited(
+        "journal: a roll-up may swallow a decision",
+        "journal",
+        "lasting(timeline) + (kind in LASTING)",
+        "0",
+        "tests/unit/audit/test_audit_chain.py",
+    ),
     edited("execution: a freeze that began is not seen", "steps.within", "if not e.emergency and", "if False and", "test_steps.py"),
     edited(
         "undo: goes over somebody else's change",
