@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from nightorders.__main__ import app
 from nightorders.cli.session import KubeDiscovery, KubePerson, Where, connect
-from nightorders.ports import ForbiddenError, PermanentError
-from tests.unit.adapters.fake_api import always, connected, status
+from nightorders.ports import AlreadyExistsError, ForbiddenError, NotFoundError, PermanentError
+from tests.unit.adapters.fake_api import always, connected, serve, status
 from tests.unit.cli.scene import incident
 
 run = CliRunner().invoke
@@ -92,6 +92,45 @@ async def test_the_answer_goes_to_that_very_incident_and_changes_nothing_else() 
         assert asked.body == {"metadata": {"uid": "u-inc", "annotations": {"approve.nightorders.dev/ann": "d|ann", "x": None}}}
         assert asked.headers["Content-Type"] == "application/merge-patch+json"
         assert asked.query == {"fieldValidation": "Strict", "fieldManager": "kubectl-nightorders"}
+
+
+STOPS = "/api/v1/namespaces/shop/configmaps"
+
+
+async def test_stop_suspend_and_resume_are_single_requests() -> None:
+    async with connected() as (api, client):
+        api.default = always(lambda: web.json_response({"metadata": {}}))
+        person = KubePerson(client)
+        await person.stop("shop", {"undo": "Deny"})
+        await person.change_stop("shop", {"undo": "Deny"})
+        await person.resume("shop")
+        await person.suspend(incident(), True)
+        sent = [(a.method, a.path, a.body) for a in api.asked]
+    assert sent == [
+        ("POST", STOPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nightorders-stop"}, "data": {"undo": "Deny"}}),
+        ("PATCH", f"{STOPS}/nightorders-stop", {"data": {"undo": "Deny"}}),
+        ("DELETE", f"{STOPS}/nightorders-stop", None),
+        ("PATCH", INCIDENT, {"spec": {"suspend": True}, "metadata": {"uid": "u-inc"}}),
+    ]
+
+
+async def test_a_stop_that_is_there_and_one_that_is_not() -> None:
+    async with connected() as (api, client):
+        api.on("POST", STOPS, always(lambda: status(409, "AlreadyExists", "exists", {"name": "nightorders-stop"})))
+        api.on("DELETE", f"{STOPS}/nightorders-stop", always(lambda: status(404, "NotFound", "gone", {"name": "nightorders-stop"})))
+        with pytest.raises(AlreadyExistsError):
+            await KubePerson(client).stop("shop", {})
+        with pytest.raises(NotFoundError):
+            await KubePerson(client).resume("shop")
+
+
+async def test_incidents_are_listed_in_one_namespace_only(tmp_path: Path) -> None:
+    """Most people may list no more."""
+    async with serve() as api:
+        api.default = always(lambda: web.json_response({"items": []}))
+        async with connect(Where("shop", str(kubeconfig(tmp_path, api.url)))) as made:
+            assert await made.incidents.of("shop") == []
+        assert api.asked[-1].path == "/apis/nightorders.dev/v1alpha1/namespaces/shop/incidents"
 
 
 async def test_a_refusal_of_admission_keeps_the_policys_name() -> None:
