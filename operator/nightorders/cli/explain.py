@@ -26,7 +26,7 @@ from ..controller.gatherer import (
     rollout_of,
 )
 from ..diagnosis import engine
-from ..domain import breaker, standing, verification, whatif
+from ..domain import breaker, gitops, standing, verification, whatif
 from ..domain.autonomy import frozen_by, own_labels
 from ..domain.diagnosis import Finding
 from ..domain.freezes import Frozen
@@ -34,7 +34,7 @@ from ..domain.gates import Stop, fleet_limit
 from ..domain.interference import changed_since
 from ..domain.judgement import Judgement, judge
 from ..domain.orders import Governing, Orders, governing_rule
-from ..domain.ownership import governed_by
+from ..domain.ownership import Owner
 from ..domain.plan import Proposal
 from ..domain.record import is_closed
 from ..domain.situation import BudgetAnswer, Operator, Proof, Situation
@@ -117,7 +117,7 @@ async def examine(session: Session, ref: ObjectRef, action: ActionType, operator
         target=target,
         neighbours=neighbours,
         unknown=(*unknown, *((problem,) if problem else ())),
-        owner=governed_by(target),
+        owner=await _owner(session, target, operator),
         namespace_pods=ready_in_namespace(snapshot),
         disruption_budgets=disruption_budgets(snapshot, target),
     )
@@ -180,6 +180,14 @@ async def _open_incident(session: Session, ref: ObjectRef) -> tuple[Incident | N
         return None, 0, line(f"Incidents of namespace {session.namespace}: {words(error)}", 400)
     own = [i for i in found if i.spec.target.title == ref.title]
     return (own[0] if own else None), len({i.spec.target.title for i in found} - {ref.title}), ""
+
+
+async def _owner(session: Session, target: KubeObject, operator: Operator) -> Owner | None:
+    """Who would revert a live edit, confirmed by its own inventory as far as you may read it."""
+    found = [c for c in gitops.claims(target) if c.possible]
+    keys = (ObjectKey(c.api_version, c.kind, c.namespace, c.name) for c in found)
+    answers = dict(zip(found, await asyncio.gather(*(session.reader.get(key) for key in keys)), strict=True))
+    return gitops.owner_of(target, answers, operator.username.removeprefix("system:serviceaccount:"))
 
 
 def _judged(
@@ -247,8 +255,6 @@ def _explained(
     assumed = [
         "the approval guard is proven and the custom resource schemas are current: the operator checks both itself, and holds L2 and L1 otherwise"
     ]
-    if s.owner is not None:
-        assumed.append("whether the GitOps owner's inventory lists this workload was not looked at")
     if hypothetical and not offered.pods_at_risk:
         assumed.append("no healthy pod would be at risk: the release that fails serves nothing (--at-risk N says otherwise)")
     if s.error_budget is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -135,3 +136,12 @@ def test_wrong_usage(shop: FakeCluster) -> None:
     assert "there is no Deployment/other in namespace shop" in missing.stderr
     shop.there = False
     assert "nightorders is not installed" in run(app, ASK).stderr
+
+
+def test_the_gitops_owner_is_asked_itself(shop: FakeCluster) -> None:
+    """A sign on the workload proves nothing; the owner's own object is not there."""
+    raw = copy.deepcopy(dict(healthy().raw))
+    raw["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:shop/checkout"}
+    shop.objects[("Deployment", "checkout")] = KubeObject(raw, "Deployment", "apps/v1")
+    wire = asked()
+    assert (wire["level"], wire["outcome"], wire["verdict"]["reason"]) == ("L3", "Refused", "OwnedElsewhere")
