@@ -439,6 +439,7 @@ def _apiserver(directory: Path, state: State) -> list[str]:
         f"--audit-policy-file={directory}/audit-policy.yaml",
         f"--audit-log-path={directory}/audit.jsonl",
         "--audit-log-mode=blocking",  # what a test reads must have been written
+        "--audit-log-maxsize=4096",  # MB, in place of 100: what a test counts must not be rotated away
         "--allow-privileged=true",
         "--profiling=false",
         # Less work and memory for a cluster of one user.
