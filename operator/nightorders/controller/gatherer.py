@@ -76,13 +76,16 @@ class Gatherer:
 
     async def situation(self, incident: Incident) -> Situation:
         """One pass's facts about that Incident. Raises TransientError where not even the Ledgers can be read."""
-        looks = running(incident.status) is None and not is_closed(incident.status)
+        execution = running(incident.status)
+        looks = execution is None and not is_closed(incident.status)
         approved = looks and incident.status.plan is not None and answered(incident)
-        base, target, snapshot, report = await asyncio.gather(
+        samples = execution is not None and execution.state == "Applied" and sample_due(incident, self._ports.clock.now())
+        base, target, snapshot, report, source = await asyncio.gather(
             self._orders_and_books(incident),
             self._target(incident),
-            self.snapshot(incident.metadata.namespace, incident.spec.target) if looks else nothing(),
+            self._snapshot_for(incident, looks=looks, samples=samples),
             self._ports.guard.prove(incident) if approved else nothing(),
+            self._source(incident),
         )
         s = replace(base, target=target, neighbours=self._neighbours(incident.metadata.namespace, incident.spec.target.title))
         if isinstance(target, KubeObject):
@@ -90,8 +93,8 @@ class Gatherer:
             s = replace(s, owner=owner, owner_object=owner_object)
         if report is not None:
             s = replace(s, guard=Proof(report.proven, report.message))
-        if running(incident.status) is not None:
-            return await self._for_execution(s)
+        if execution is not None:
+            return await self._for_execution(s, snapshot, source)
         if isinstance(target, KubeObject) and snapshot is not None:
             return await self._for_decision(s, target, snapshot)
         return s
@@ -231,22 +234,33 @@ class Gatherer:
 
     # ------------------------------------------------------------ within an execution
 
-    async def _for_execution(self, s: Situation) -> Situation:
+    async def _snapshot_for(self, incident: Incident, *, looks: bool, samples: bool) -> Snapshot | None:
+        """A look for a decision may be shared for some seconds; samples are always taken anew."""
+        if looks:
+            return await self.snapshot(incident.metadata.namespace, incident.spec.target)
+        return await self.snapshot(incident.metadata.namespace, None, max_age=timedelta(0)) if samples else None
+
+    async def _source(self, incident: Incident) -> KubeObject | Absent | NotLooked | None:
+        """What holds the bytes that the running execution is about to send; None: it sends nothing in this state."""
+        plan, execution = incident.status.plan, running(incident.status)
+        if plan is None or execution is None or execution.state not in ("Reserved", "Undoing") or execution.undone_at is not None:
+            return None
+        change, inverse = CATALOGUE[plan.action].sources(plan, incident.metadata.namespace)
+        return await self._ports.reader.get(change if execution.state == "Reserved" else inverse)
+
+    async def _for_execution(self, s: Situation, snapshot: Snapshot | None, source: KubeObject | Absent | NotLooked | None) -> Situation:
         plan, execution = s.incident.status.plan, running(s.incident.status)
         if plan is None or execution is None or not isinstance(s.target, KubeObject):
             return s
         if execution.state == "Applied":
-            if not sample_due(s.incident, self._ports.clock.now()):
-                return s
-            snapshot = await self.snapshot(s.incident.metadata.namespace, None, max_age=timedelta(0))
-            return replace(s, samples=await self.measure(s.incident, plan, s.target, snapshot))
+            return s if snapshot is None else replace(s, samples=await self.measure(s.incident, plan, s.target, snapshot))
         if execution.state == "Undoing" and digest_for(plan, s.target) == execution.before:
             snapshot = await self.snapshot(s.incident.metadata.namespace, None, max_age=timedelta(0))
             return replace(s, samples=built_in(s.incident, plan, s.target, snapshot, self._ports.clock.now()))
+        if source is None:
+            return s
         action = CATALOGUE[plan.action]
-        change, inverse = action.sources(plan, s.incident.metadata.namespace)
         forward = execution.state == "Reserved"
-        source = await self._ports.reader.get(change if forward else inverse)
         patch = (action.forward if forward else action.backward)(plan, s.target, source)
         if isinstance(patch, Unavailable):
             return replace(s, patch_problem=patch.because, patch_unread=isinstance(source, NotLooked))
