@@ -94,12 +94,12 @@ def ended(w: World) -> bool:
     return w.ended() and w.phase in ("Undone", "Escalated")
 
 
-@pytest.mark.promise(2)
 async def to_the_end(w: World) -> None:
     await w.until(partial(ended, w))
     await w.seconds(3)
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("dead", [False, True], ids=["comes back", "does not"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_at_any_write_ends_the_same(when: str, dead: bool) -> None:

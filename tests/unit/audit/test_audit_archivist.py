@@ -21,6 +21,8 @@ from nightorders.ports import ConflictError, ForbiddenError, TransientError
 from tests.component.fakes import START, Call
 from tests.unit.audit.desk import NAMESPACE, Desk
 
+pytestmark = pytest.mark.promise(5)
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
@@ -336,6 +338,7 @@ async def alarmed(desk: Desk) -> Incident:
     return incident
 
 
+@pytest.mark.threat(28)
 @pytest.mark.parametrize("restart", [False, True])
 async def test_a_record_that_was_cut_off_gives_the_alarm_and_the_book_keeps_what_it_had(desk: Desk, restart: bool) -> None:
     await desk.story()
@@ -383,6 +386,7 @@ async def test_a_wrong_signature_gives_the_alarm(desk: Desk) -> None:
     assert "the signature of line 6 is wrong" in (await alarmed(desk)).status.timeline[-1].what
 
 
+@pytest.mark.threat(1)
 @pytest.mark.parametrize("rechained", [False, True])
 async def test_a_book_that_was_edited_is_put_back_and_gives_the_alarm(desk: Desk, rechained: bool) -> None:
     await desk.story()
@@ -395,6 +399,7 @@ async def test_a_book_that_was_edited_is_put_back_and_gives_the_alarm(desk: Desk
     assert (await desk.verify()).worst is Severity.NOTE
 
 
+@pytest.mark.threat(28)
 async def test_a_book_that_was_deleted_is_put_back_with_what_it_had(desk: Desk) -> None:
     await desk.story("old", lines=2)
     await desk.story("one", lines=2)

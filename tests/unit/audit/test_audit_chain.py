@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from nightorders.api.v1alpha1.incident import IncidentStatus, TimelineEntry
 from nightorders.domain import journal
 
+pytestmark = [pytest.mark.threat(28), pytest.mark.promise(5)]
+
 AT = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 Story = tuple[TimelineEntry, ...]
 SCHEMA_LIMIT = next(m.max_length for m in IncidentStatus.model_fields["timeline"].metadata if hasattr(m, "max_length"))

@@ -14,6 +14,8 @@ from nightorders.domain import audit
 from nightorders.domain.verifying import Key, Keyring, Severity, read_log
 from tests.unit.audit.desk import NAMESPACE, Desk
 
+pytestmark = [pytest.mark.threat(1, 28), pytest.mark.promise(5)]
+
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> Desk:

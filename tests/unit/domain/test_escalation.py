@@ -307,6 +307,8 @@ def test_only_a_waiting_approval_names_the_approve_command(name: str) -> None:
     assert "Look: nightorders show " in body
 
 
+@pytest.mark.threat(22)
+@pytest.mark.promise(7)
 @pytest.mark.threat(23)
 def test_evidence_and_diffs_stay_in_the_cluster() -> None:
     sha = "sha256:" + "0" * 64
@@ -343,6 +345,8 @@ def test_a_failed_action_says_what_was_measured_and_nothing_twice(measured: str,
 HOSTILE = "@channel <!everyone> [approve](https://evil.example/x) https://evil.example <@U123>\n\u202e*now* password=hunter22"
 
 
+@pytest.mark.threat(22)
+@pytest.mark.promise(3)
 @pytest.mark.threat(24)
 def test_words_from_the_cluster_cannot_ping_link_or_leak() -> None:
     one = case(

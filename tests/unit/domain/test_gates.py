@@ -518,6 +518,7 @@ def test_ones_own_slot_is_not_in_ones_own_way() -> None:
     assert not gate("budget", orders=fleet(maxConcurrent=1), fleet=mine).allowed
 
 
+@pytest.mark.promise(6)
 def test_the_lowest_of_all_fleet_limits_counts() -> None:
     both = orders(cluster=(cluster_policy("a", fleet={"maxConcurrent": 9, "perHour": 2}), cluster_policy("b", fleet={"maxConcurrent": 1})))
     assert (gates.fleet_limit(both).max_concurrent, gates.fleet_limit(both).per_hour) == (1, 2)
