@@ -20,7 +20,7 @@ from tools.cluster.local import LocalCluster
 from tools.faultproxy import Fault, FaultProxy, Plan, Trigger
 from tools.operator_process import ACCOUNT, NAMESPACE, OperatorProcess
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 OPERATOR = "system:serviceaccount:nightorders-system:nightorders"
 QUICK = {"for": "2s", "every": "1s"}
 AT_ONCE = 3
@@ -116,10 +116,18 @@ def narrow(arena: Cluster) -> Iterator[None]:
     arena.kubectl("delete", "clusterremediationpolicy", "races")
 
 
+@pytest.fixture
+def patient(arena: Cluster, no_operator: None) -> Iterator[OperatorProcess]:
+    """An operator that does not give up its leadership because two processors are busy with ten namespaces."""
+    process = OperatorProcess(arena, name="patient", environment={"NIGHTORDERS_LEASE_SECONDS": "60"})
+    yield process.start().wait_ready(120)
+    process.stop()
+
+
 @pytest.mark.promise(1, 2)
 @pytest.mark.threat(28)
 def test_fifty_incidents_at_once_never_take_more_than_the_budget(
-    operator: OperatorProcess, arena: Cluster, new_scene: Callable[[], Scene], narrow: None
+    patient: OperatorProcess, arena: Cluster, new_scene: Callable[[], Scene], narrow: None
 ) -> None:
     """Five Deployments in each of ten namespaces break in the same moment."""
     scenes = [new_scene() for _ in range(10)]
@@ -131,10 +139,12 @@ def test_fifty_incidents_at_once_never_take_more_than_the_budget(
         list(pool.map(lambda scene: scene.kubectl("set", "image", *(f"deployment/{n}" for n in names), f"*={BAD}"), scenes))
 
     def ended() -> bool:
+        if patient.process is not None and patient.process.poll() is not None:
+            patient.start()  # as the kubelet would
         incidents = [i for scene in scenes for i in scene.incidents()]
         return len(incidents) == 50 and all(condition(i, "Closed").get("status") == "True" for i in incidents)
 
-    until(ended, "all 50 have ended", 420)
+    until(ended, "all 50 have ended", 900)
     spaces = {scene.namespace for scene in scenes}
     most, at_the_same_time = 0, dict[str, set[str]]()
     for event in commits(arena, "incidents", spaces, "status"):
