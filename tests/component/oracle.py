@@ -14,6 +14,7 @@ from nightorders.api.meta import (
     PAUSED_BY_ANNOTATION,
     REJECT_PREFIX,
     STOP_CONFIGMAP,
+    TAKE_PREFIX,
 )
 from nightorders.domain.digest import spec_sha256
 from nightorders.domain.gitops import SKIP_RECONCILE
@@ -124,6 +125,11 @@ def _allowed(w: World, c: Committed, incident: Json, plan: Json, execution: Json
         held = [r["execution"] for r in world[key]["spec"].get("reservations", ())]
         assert execution["id"] in held, f"no slot in {key}"
         assert len(held) == len(set(held))
+    assert not any(k.startswith(TAKE_PREFIX) and v for k, v in incident["metadata"].get("annotations", {}).items()), "taken"
+    for (kind, where, _), raw in world.items():
+        if kind == "ClusterRemediationPolicy" or (kind, where) == ("RemediationPolicy", ns):
+            assert raw["spec"].get("enforcement", "Enforce") == "Enforce", "in Shadow"
+            assert execution.get("emergency") or not any(_holds(f, c.at) for f in raw["spec"].get("freezes", ())), "frozen"
     level, rule = _level(world, ns, c.before or {})
     assert level in ("L3", "L4"), f"the orders say {level}"
     alone = next(x for x in incident["status"]["conditions"] if x["type"] == "Approved")["reason"] == "NotRequired"
@@ -131,6 +137,11 @@ def _allowed(w: World, c: Committed, incident: Json, plan: Json, execution: Json
         assert level == "L4", f"acted alone at {level}"
     else:
         _agreed(w, incident, plan, execution, rule)
+
+
+def _holds(freeze: Json, at: datetime) -> bool:
+    begin, end = (parse_time(freeze.get(k)) for k in ("from", "until"))
+    return begin is None or end is None or begin <= at < end
 
 
 def _level(world: Any, ns: str, target: Json) -> tuple[str, Json]:

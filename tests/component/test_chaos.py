@@ -11,7 +11,7 @@ import pytest
 
 from nightorders.api.meta import APPROVE_PREFIX, MAX_LEVEL_ANNOTATION
 from nightorders.ports import ConflictError, TransientError
-from tests.component.fakes import Call, Died
+from tests.component.fakes import Call, Died, stamp
 from tests.component.world import BAD, GOOD, SHOP, SYSTEM, World, stuck
 
 pytestmark = pytest.mark.promise(2)
@@ -70,6 +70,12 @@ def annotate(w: World, notes: dict[str, str]) -> None:
     w.api.edit("Deployment", SHOP, "checkout", lambda d: d["metadata"]["annotations"].update(notes))
 
 
+def freeze(w: World, seconds: int) -> dict[str, str]:
+    """In force from now on, for so long."""
+    now = w.clock.now()
+    return {"name": "f", "from": stamp(now), "until": stamp(now + timedelta(seconds=seconds))}
+
+
 def make_anew(w: World, image: str) -> None:
     w.api.delete("Deployment", SHOP, "checkout")
     w.controllers.sync()
@@ -91,6 +97,12 @@ EVENTS: dict[str, Callable[[World, random.Random], Any]] = {
     "no second policy": lambda w, c: w.api.delete("RemediationPolicy", SHOP, "second"),
     "ceiling": lambda w, c: w.cluster_policy(ceilings=[{"name": "most", "level": c.choice(["L2", "L3", "L4"])}]),
     "max-level": lambda w, c: annotate(w, {MAX_LEVEL_ANNOTATION: c.choice(["L1", "L3", "L4", "x"])}),
+    "take": lambda w, c: w.take(),
+    "give back": lambda w, c: w.give_back(),
+    "give back again": lambda w, c: w.give_back(),
+    "freeze": lambda w, c: w.cluster_policy("frozen", freezes=[freeze(w, c.choice([3, 10, 40]))]),
+    "thaw": lambda w, c: w.api.delete("ClusterRemediationPolicy", "", "frozen"),
+    "shadow": lambda w, c: w.policy("L4", orders={"enforcement": "Shadow"}) if c.random() < 0.4 else None,
     "label": lambda w, c: w.api.edit("Deployment", SHOP, "checkout", lambda d: d["metadata"]["labels"].update(note=str(c.randint(0, 9)))),
     "release": lambda w, c: w.release(c.choice([OTHER, BAD, GOOD])),
     "scale": lambda w, c: w.api.edit("Deployment", SHOP, "checkout", lambda d: d["spec"].update(replicas=c.choice([2, 3, 4]))),

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from nightorders.api.meta import API_VERSION, APPROVE_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME, REJECT_PREFIX, STOP_CONFIGMAP, WHY_PREFIX
+from nightorders.api.meta import (
+    API_VERSION,
+    APPROVE_PREFIX,
+    FLEET_LEDGER_NAME,
+    LEDGER_NAME,
+    REJECT_PREFIX,
+    STOP_CONFIGMAP,
+    TAKE_PREFIX,
+    WHY_PREFIX,
+)
 from nightorders.api.v1alpha1 import Incident, Ledger
 from nightorders.controller.executor import Executor
 from nightorders.controller.gatherer import Gatherer, Ports
@@ -198,8 +207,10 @@ class World:
         approval: Json | None = None,
         verify: Json | None = None,
         limits: Json | None = None,
+        orders: Json | None = None,
         **selector: str,
     ) -> None:
+        """`orders`: further fields of the spec, such as freezes."""
         rule = {
             "name": "rollback",
             "types": ["RollbackWorkload"],
@@ -208,7 +219,7 @@ class World:
             "limits": {**LIMITS, **(limits or {})},
             "verify": {**VERIFY, **(verify or {})},
         }
-        spec = {"selector": {"matchLabels": selector}, "rules": [rule]}
+        spec = {"selector": {"matchLabels": selector}, "rules": [rule], **(orders or {})}
         self.api.put("RemediationPolicy", SHOP, name, {"apiVersion": API_VERSION, "kind": "RemediationPolicy", "spec": spec}, "team")
 
     def cluster_policy(self, name: str = "platform", **spec: Any) -> None:
@@ -286,6 +297,17 @@ class World:
 
     def reject(self, user: str = "bob", **more: Any) -> None:
         self.answer(REJECT_PREFIX, user, **more)
+
+    def take(self, user: str = "eve") -> None:
+        name = self.incident.metadata.name
+        self.api.edit(
+            "Incident", SHOP, name, lambda raw: raw["metadata"].setdefault("annotations", {}).update({f"{TAKE_PREFIX}x": user}), user
+        )
+
+    def give_back(self, user: str = "eve") -> None:
+        self.api.edit(
+            "Incident", SHOP, self.incident.metadata.name, lambda raw: raw["metadata"]["annotations"].pop(f"{TAKE_PREFIX}x"), user
+        )
 
     def withdraw(self, user: str = "alice") -> None:
         self.api.edit(

@@ -177,12 +177,28 @@ def _ledger(v: Voices, now: datetime) -> Iterator[Speaker]:
         because = "the fleet's Ledger is not there: budgets, and which policies and Ledgers there were, are not known"
         yield Speaker(who="ledger", level=Level.L3, because=because)
     if v.ledger is not None:
+        if (at := _made_anew(v, now)) is not None:
+            because = (
+                f"the Ledger of this namespace was made anew at {at:%Y-%m-%d %H:%M}Z: what was learned, earned and broken before is lost"
+            )
+            yield Speaker(who="ledger", level=Level.L2, because=because)
         return
     if v.fleet is not None and v.namespace in v.fleet.spec.namespaces:
         because = "the Ledger of this namespace is gone: what was learned, earned and broken here is not known any more"
         yield Speaker(who="ledger", level=Level.L2, because=because)
     else:
         yield Speaker(who="ledger", level=Level.L3, because="no Ledger in this namespace yet: nothing is remembered of earlier actions")
+
+
+def _made_anew(v: Voices, now: datetime) -> datetime | None:
+    """When this namespace's Ledger was made, if the fleet's remembers executions from before, and it is not long ago.
+
+    A Ledger that is gone is made again by the next note in it, and would hide the loss.
+    """
+    at = v.ledger.metadata.creation_timestamp if v.ledger else None
+    if at is None or v.fleet is None or now - at >= scores.FAILURE_MEMORY:
+        return None
+    return at if any(o.namespace == v.namespace and o.ended_at < at for o in v.fleet.spec.outcomes) else None
 
 
 def _cluster_orders_gone(v: Voices, now: datetime) -> Iterator[Speaker]:

@@ -299,6 +299,26 @@ def test_a_ledger_that_was_there_is_missed_more_than_one_that_never_was(known: t
     assert effective(voices(ledger=None, fleet=ledger("fleet", namespaces=known)), NOW).level == level
 
 
+@pytest.mark.parametrize(
+    ("made", "where", "ended", "level"),
+    [
+        (NOW - HOUR, "shop", NOW - 2 * HOUR, L2),
+        (NOW - 23 * HOUR, "shop", NOW - 40 * HOUR, L2),
+        (NOW - 24 * HOUR, "shop", NOW - 40 * HOUR, L4),  # what is remembered for a day would be over, too
+        (NOW - HOUR, "billing", NOW - 2 * HOUR, L4),
+        (NOW - 2 * HOUR, "shop", NOW - HOUR, L4),  # the usual: first the Ledger, then its outcomes
+    ],
+)
+def test_a_ledger_that_was_made_anew_does_not_hide_the_loss(made: Any, where: str, ended: Any, level: Level) -> None:
+    """Whoever notes something in it makes it again at once; the fleet's Ledger remembers what ran here before."""
+    new = ledger()
+    new = new.model_copy(update={"metadata": new.metadata.model_copy(update={"creation_timestamp": made})})
+    past = ledger("fleet", namespaces=("shop",), outcomes=(outcome(at=ended - MINUTE, ended_at=ended, namespace=where),))
+    answer = effective(voices(ledger=new, fleet=past), NOW)
+    assert answer.level == level
+    assert level == L4 or "was made anew at" in answer.decided_by[0].because
+
+
 # ---------------------------------------------------------------- raised later
 
 
