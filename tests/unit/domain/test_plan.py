@@ -85,6 +85,14 @@ def test_the_digest_changes_with_everything_that_is_approved(name: str) -> None:
     assert content_sha256(*VARIED[name]) != content_sha256("uid-incident", P, VERIFY)
 
 
+def test_what_is_paused_around_it_is_approved_with_it() -> None:
+    apps = Pause(api_version="argoproj.io/v1alpha1", kind="Application", namespace="argocd", name="web", hold_seconds=60)
+    ways = (None, apps, apps.model_copy(update={"name": "all"}), apps.model_copy(update={"hold_seconds": 3600}))
+    assert len({content_sha256("uid-incident", P, VERIFY, pause) for pause in ways}) == len(ways)
+    assert staged(pause=apps).pause == apps
+    assert staged(pause=apps).digest != staged().digest
+
+
 def test_all_variants_have_digests_of_their_own() -> None:
     assert len({content_sha256(*v) for v in VARIED.values()}) == len(VARIED)
 
@@ -155,6 +163,19 @@ def test_a_new_plan_is_under_the_orders_of_its_time() -> None:
 def test_only_a_plan_at_the_gate_expires_and_can_be_answered(level: Level, waits: bool) -> None:
     p = staged(level=level)
     assert bool(p.expires_at) is bool(p.approve) is bool(p.reject) is waits
+
+
+def test_the_needs_stand_in_the_plan_while_it_waits() -> None:
+    assert staged(level=Level.L3, count=3).needs == needs_of(governing(), count=3)
+    assert staged(level=Level.L2).needs is staged(level=Level.L4).needs is None
+
+
+def test_during_a_freeze_the_command_gives_an_emergency_approval_with_its_reason() -> None:
+    p = staged(frozen_by="Cluster")
+    assert p.approve.startswith("at=at-$(date +%s); kubectl annotate incident ")
+    assert f'"emergency.nightorders.dev/$at={p.digest}|' in p.approve
+    assert p.approve.endswith('"why.nightorders.dev/$at=REASON"')
+    assert "emergency" not in staged().approve
 
 
 def test_expiry_is_the_rules() -> None:
