@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from nightorders.controller import executor, gatherer
 from nightorders.domain import approval, autonomy, gates, scores, steps
 from nightorders.domain.steps import before, within
 from tests.component import oracle
-from tests.component.fakes import Call
+from tests.component.fakes import Call, stamp
 from tests.component.world import BAD, GOOD, SHOP, World, stuck
 
 OTHER = "registry.example/checkout:8"
@@ -214,6 +216,49 @@ async def test_a_plan_without_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(executor.Executor, "_dry_run", none)
     await judged(run, "no dry run was asked for")
+
+
+def once_reserved(w: World, act: Callable[[], Any]) -> None:
+    async def hook(call: Call) -> None:
+        if call.verb == "status" and any(e.state == "Reserved" for i in w.incidents() for e in i.status.executions):
+            w.api.after = quiet
+            act()
+
+    w.api.after = hook
+
+
+async def test_a_policy_in_shadow_that_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> World:
+        return await run(orders={"enforcement": "Shadow"})
+
+    await sound(scenario)
+    lax = tuple(replace(g, judge=lambda q, now: gates.passed("open")) if g.name == "enforcement" else g for g in gates.CHAIN)
+    monkeypatch.setattr(gates, "CHAIN", lax)
+    monkeypatch.setattr(gates, "enforcement", lambda q, now: gates.passed("open"))
+    await judged(scenario, "in Shadow")
+
+
+async def test_a_freeze_that_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begins(w: World) -> None:
+        now = w.clock.now()
+        freeze = {"name": "f", "from": stamp(now), "until": stamp(now + timedelta(hours=1))}
+        once_reserved(w, lambda: w.cluster_policy("frozen", freezes=[freeze]))
+
+    async def scenario() -> World:
+        return await run(prepare=begins)
+
+    await sound(scenario)
+    monkeypatch.setattr(autonomy, "frozen_by", lambda *a: iter(()))
+    await judged(scenario, "frozen")
+
+
+async def test_a_human_who_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> World:
+        return await run(prepare=lambda w: once_reserved(w, w.take))
+
+    await sound(scenario)
+    monkeypatch.setattr(scores, "RISK", tuple(part for part in scores.RISK if part is not scores.taken))
+    await judged(scenario, "taken")
 
 
 # ---------------------------------------------------------------- the books

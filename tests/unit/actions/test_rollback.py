@@ -471,3 +471,42 @@ def test_the_proposal_is_made_for_the_object_that_was_read() -> None:
     assert p.target is target
     assert p.before_sha256 == spec_sha256(target.at("spec"))
     assert replace(p, patch={}).after_sha256 == p.after_sha256
+
+
+# ---------------------------------------------------------------- who scales it, and how much at once
+
+
+def autoscaler(kind: str = "Deployment", name: str = "checkout") -> KubeObject:
+    raw = {"metadata": {"name": "checkout-hpa", "namespace": "shop"}, "spec": {"scaleTargetRef": {"kind": kind, "name": name}}}
+    return KubeObject(raw, "HorizontalPodAutoscaler", "autoscaling/v2")
+
+
+def test_where_an_autoscaler_owns_the_replicas_scaling_is_no_other_target() -> None:
+    few = proposed(more=(autoscaler(),))
+    many = proposed(target=deployment(spec={"replicas": 9}), more=(autoscaler(),))
+    assert (few.scaled_by, few.before_sha256, few.after_sha256) == (many.scaled_by, many.before_sha256, many.after_sha256)
+    assert few.scaled_by == "HorizontalPodAutoscaler/checkout-hpa"
+    assert (
+        proposed(
+            target=deployment(template("8")), said=diagnosis(failing_revision="uid-rs-8"), more=(autoscaler(), replica_set(8))
+        ).before_sha256
+        != few.before_sha256
+    )
+
+
+@pytest.mark.parametrize("more", [(), (autoscaler("StatefulSet"),), (autoscaler(name="cart"),)])
+def test_without_one_it_is(more: tuple[KubeObject, ...]) -> None:
+    few, many = proposed(more=more), proposed(target=deployment(spec={"replicas": 9}), more=more)
+    assert few.scaled_by == many.scaled_by == ""
+    assert few.before_sha256 != many.before_sha256
+
+
+@pytest.mark.parametrize(
+    ("ready", "strategy", "at_once"), [(0, {}, 0), (2, {}, 1), (2, {"type": "Recreate"}, 2), (1, {"type": "Recreate"}, 1)]
+)
+def test_what_may_be_down_at_once_is_the_strategys_and_no_more_than_is_at_risk(ready: int, strategy: Any, at_once: int) -> None:
+    seven = replica_set(7)
+    pods = tuple(pod_of(seven, f"p{n}", ready=True) for n in range(ready))
+    target = deployment(spec={"strategy": strategy}) if strategy else deployment()
+    made = proposed(replica_set(6), seven, target=target, more=pods)
+    assert (made.pods_at_risk, made.at_once, made.undo) == (ready, at_once, "Exact")

@@ -6,9 +6,19 @@ from typing import Any
 
 import pytest
 
-from nightorders.api.meta import APPROVE_PREFIX, Level
+from nightorders.api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, TAKE_PREFIX, Level
 from nightorders.api.v1alpha1.incident import BlastRadius
-from nightorders.controller.gatherer import about_to_act, current_revision, failing_dependents, ready_pods, rollout_of
+from nightorders.controller.gatherer import (
+    about_to_act,
+    answered,
+    current_revision,
+    disruption_budgets,
+    failing_dependents,
+    ready_in_namespace,
+    ready_pods,
+    released_at,
+    rollout_of,
+)
 from nightorders.domain.snapshot import KubeObject
 from nightorders.domain.verification import unavailable_allowed
 from tests.unit.domain.make import (
@@ -115,3 +125,52 @@ def test_a_baseline_is_measured_when_something_may_happen(level: Level, notes: d
     assert about_to_act(s, p, target) is acts
     assert s.incident.metadata.creation_timestamp is not None
     assert s.incident.metadata.creation_timestamp < NOW
+
+
+@pytest.mark.parametrize(
+    ("notes", "claimed"),
+    [({}, False), ({f"{APPROVE_PREFIX}a": "x"}, True), ({f"{EMERGENCY_PREFIX}a": "x"}, True), ({f"{TAKE_PREFIX}a": "x"}, False)],
+)
+def test_whoever_claims_to_approve_has_the_guard_proven(notes: dict[str, str], claimed: bool) -> None:
+    assert answered(incident(annotations=notes)) is claimed
+
+
+def budget(name: str, selector: Any, allowed: Any = 1) -> KubeObject:
+    raw = {"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": selector}, "status": {"disruptionsAllowed": allowed}}
+    return KubeObject(raw, "PodDisruptionBudget", "policy/v1")
+
+
+@pytest.mark.parametrize(
+    ("selector", "allowed", "found"),
+    [
+        ({"matchLabels": {"app": "checkout"}}, 2, [("b", 2)]),
+        ({}, 0, [("b", 0)]),
+        ({"matchLabels": {"app": "cart"}}, 2, []),
+        ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["checkout"]}]}, 1, [("b", 1)]),
+        ({"matchExpressions": [{"key": "app", "operator": "Sometimes"}]}, 1, [("b", 1)]),  # malformed: it may mean ours
+        ({"matchLabels": {"app": "checkout"}}, "many", [("b", 0)]),
+        (None, 1, []),
+    ],
+)
+def test_the_disruption_budgets_over_the_targets_pods(selector: Any, allowed: Any, found: list[tuple[str, int]]) -> None:
+    seen = snapshot(deployment(), budget("b", selector, allowed))
+    assert [(b.name, b.allowed) for b in disruption_budgets(seen, deployment())] == found
+
+
+def test_disruption_budgets_that_nobody_could_list_allow_nothing() -> None:
+    (b,) = disruption_budgets(snapshot(deployment(), unseen=("PodDisruptionBudget",)), deployment())
+    assert b.allowed == 0
+
+
+def test_ready_pods_of_the_namespace_are_counted_or_not_known() -> None:
+    six = replica_set(6)
+    pods = (pod_of(six, "a", ready=True), pod_of(six, "b", ready=False), pod_of(replica_set(9, owner="uid-other"), "c", ready=True))
+    assert ready_in_namespace(snapshot(deployment(), *pods)) == 2
+    assert ready_in_namespace(snapshot(deployment(), unseen=("Pod",))) is None
+
+
+def test_the_release_is_as_old_as_the_replica_set_that_fails() -> None:
+    seen = snapshot(deployment(), replica_set(6), replica_set(7))
+    assert released_at(seen, diagnosis()) == replica_set(7).created
+    assert released_at(seen, diagnosis(failing_revision="")) is None
+    assert released_at(seen, diagnosis(failing_revision="uid-rs-9")) is None
