@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..api.meta import MAX_LEVEL_ANNOTATION, Level, line
@@ -63,7 +64,17 @@ class Voices:
     changed_at: datetime | None = None
     error_budget: BudgetAnswer | None = None
 
-    @property
+    def score(self, which: Callable[[Voices, datetime], Score], now: datetime) -> Score:
+        """Trust or risk, worked out once for one moment."""
+        if (which, now) not in self._scores:
+            self._scores[(which, now)] = which(self, now)
+        return self._scores[(which, now)]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[object, datetime], Score]:
+        return {}
+
+    @cached_property
     def governing(self) -> Governing | None:
         """The one rule that governs, if there is exactly one."""
         found = governing_rule(self.orders, own_labels(self.target.labels), self.action)
@@ -114,11 +125,11 @@ def _schemas(v: Voices, now: datetime) -> Iterator[Speaker]:
 
 
 def _trust(v: Voices, now: datetime) -> Iterator[Speaker]:
-    yield _scored("trust", scores.trust(v, now), scores.TRUST_FOR, "at least")
+    yield _scored("trust", v.score(scores.trust, now), scores.TRUST_FOR, "at least")
 
 
 def _risk(v: Voices, now: datetime) -> Iterator[Speaker]:
-    yield _scored("risk", scores.risk(v, now), scores.RISK_FOR, "at most")
+    yield _scored("risk", v.score(scores.risk, now), scores.RISK_FOR, "at most")
 
 
 def _scored(who: str, score: Score, thresholds: tuple[tuple[int, Level], ...], word: str) -> Speaker:
@@ -313,8 +324,8 @@ def effective(v: Voices, now: datetime) -> Autonomy:
     before = v.incident.status.autonomy
     return Autonomy(
         level=spoken[0].level,
-        trust=scores.trust(v, now),
-        risk=scores.risk(v, now),
+        trust=v.score(scores.trust, now),
+        risk=v.score(scores.risk, now),
         detected_level=before.detected_level if before else ordered(v, now),
         decided_by=tuple(spoken[:32]),
     )

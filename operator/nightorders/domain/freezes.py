@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -54,6 +55,12 @@ def _held(f: Freeze, now: datetime) -> Frozen | None:
 
 def last_begin(schedule: str, time_zone: str, now: datetime) -> datetime:
     """The schedule's latest moment that is not after `now`, in UTC. Raises CronSimError, StopIteration where there is none."""
+    return _last_begin(schedule, time_zone, now.astimezone(UTC).replace(second=0, microsecond=0))
+
+
+@lru_cache(maxsize=256)
+def _last_begin(schedule: str, time_zone: str, now: datetime) -> datetime:
+    """The same for a whole minute, remembered: schedules begin at whole minutes, and every gate and speaker asks."""
     zone = ZoneInfo(time_zone)
     # From well after now: within the hour that the clock shows twice, going backwards by what it shows would miss the first of the two.
     later = (now.astimezone(UTC) + CLOCK_CHANGE).astimezone(zone)
@@ -86,18 +93,23 @@ def _problem(f: Freeze) -> str:
         if f.from_.tzinfo is None or f.until.tzinfo is None:
             return f"freeze {f.name}: from and until need a time zone, such as 2026-12-24T00:00:00Z"
         return "" if f.from_ < f.until else f"freeze {f.name}: until must be after from"
-    try:
-        ZoneInfo(f.time_zone)
-    except (KeyError, ValueError, OSError):
-        return f"freeze {f.name}: timeZone {f.time_zone!r} is not in the IANA database; write a name such as Europe/Berlin"
     assert f.schedule is not None, "checked above"
-    if len(f.schedule.split()) != 5:
-        return f"freeze {f.name}: schedule {f.schedule!r} needs five fields: minute, hour, day of month, month, day of week"
+    problem = _schedule_problem(f.schedule, f.time_zone)
+    return f"freeze {f.name}: {problem}" if problem else ""
+
+
+@lru_cache(maxsize=256)
+def _schedule_problem(schedule: str, time_zone: str) -> str:
+    """A schedule does not change while it is written so: it is judged once."""
     try:
-        CronSim(f.schedule, datetime(2024, 1, 1, tzinfo=UTC))
-        last_begin(f.schedule, f.time_zone, datetime(2030, 1, 1, tzinfo=UTC))
+        ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError):
+        return f"timeZone {time_zone!r} is not in the IANA database; write a name such as Europe/Berlin"
+    if len(schedule.split()) != 5:
+        return f"schedule {schedule!r} needs five fields: minute, hour, day of month, month, day of week"
+    try:
+        CronSim(schedule, datetime(2024, 1, 1, tzinfo=UTC))
+        last_begin(schedule, time_zone, datetime(2030, 1, 1, tzinfo=UTC))
     except (CronSimError, StopIteration, RuntimeError) as error:
-        return (
-            f"freeze {f.name}: schedule {f.schedule!r} is no cron expression that ever begins ({type(error).__name__}); such as 0 18 * * 5"
-        )
+        return f"schedule {schedule!r} is no cron expression that ever begins ({type(error).__name__}); such as 0 18 * * 5"
     return ""

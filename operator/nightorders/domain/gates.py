@@ -257,7 +257,8 @@ def _limits(q: Question) -> tuple[int, int, int]:
 
 
 def cooldown(q: Question, now: datetime) -> Verdict:
-    times = [at for at, workload, _, execution in started(q.ledger, q.action) if workload == q.target.title and execution != q.execution]
+    here = q.target.title
+    times = [at for at, workload, _, execution in started(q.ledger, q.action) if workload == here and execution != q.execution]
     if not times:
         return passed("no earlier execution on this workload is remembered")
     due = max(times) + parse_duration(q.limits.cooldown)

@@ -14,6 +14,7 @@ from . import autonomy, freezes, gates
 from .digest import spec_sha256
 from .orders import Governing, Ungoverned, governing_rule
 from .plan import Proposal, execution_id
+from .reasons import Reason
 from .situation import Situation
 from .snapshot import KubeObject
 from .verdict import Verdict
@@ -44,7 +45,7 @@ def judge(s: Situation, target: KubeObject, top: Hypothesis | None, p: Proposal,
     level = autonomy.effective(spoken, now)
     asked = question(s, target, top, p, level.level, execution_id(plan.digest) if plan else "")
     results, verdict = gates.judge(asked, now)
-    _, otherwise = gates.judge(replace(asked, shadow=False), now)
+    otherwise = gates.judge(replace(asked, shadow=False), now)[1] if verdict.reason is Reason.SHADOW else verdict
     needs = approval_needs(s, found, p.action, now)
     pause = pause_of(s, found)
     return Judgement(found, level, autonomy.ordered(spoken, now), results, verdict, otherwise, needs, pause)

@@ -70,10 +70,12 @@ def record(v: Voices, now: datetime) -> Iterator[Component]:
     book = v.ledger.spec if v.ledger else None
     if book is None:
         return
+    here = v.target.title
     failed = [
         o
         for o in book.outcomes
-        if (o.workload, o.action) == (v.target.title, v.action)
+        if o.workload == here
+        and o.action == v.action
         and o.result in ("Undone", "Escalated")
         and o.execution != v.execution
         and now - o.ended_at < FAILURE_MEMORY
