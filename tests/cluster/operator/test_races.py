@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.scene import BAD, GOOD, Json, Scene, condition, deployment, mutations, policy, until
+from tests.cluster.scene import BAD, CLOSED, GOOD, Json, Scene, condition, deployment, mutations, policy, until
 from tools.cluster import Cluster, behaviour, kubeconfig
 from tools.cluster.local import LocalCluster
 from tools.faultproxy import Fault, FaultProxy, Plan, Trigger
@@ -129,11 +129,14 @@ def patient(arena: Cluster, no_operator: None) -> Iterator[OperatorProcess]:
 def test_fifty_incidents_at_once_never_take_more_than_the_budget(
     patient: OperatorProcess, arena: Cluster, new_scene: Callable[[], Scene], narrow: None
 ) -> None:
-    """Five Deployments in each of ten namespaces break in the same moment."""
+    """Five Deployments in each of ten namespaces break in the same moment. On a busy machine a rollout may take longer than its
+    verification waits, and is undone then; the breaker is out of the way, so that every one ends."""
     scenes = [new_scene() for _ in range(10)]
     names = [f"app-{n}" for n in range(5)]
+    orders = policy("L4", verify={"for": "10s", "every": "2s"})
+    orders["spec"]["breaker"] = {"failures": 20}
     for scene in scenes:
-        scene.apply(policy("L4", verify=QUICK))
+        scene.apply(orders)
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda scene: healthy(scene, *names), scenes))
         list(pool.map(lambda scene: scene.kubectl("set", "image", *(f"deployment/{n}" for n in names), f"*={BAD}"), scenes))
@@ -141,8 +144,8 @@ def test_fifty_incidents_at_once_never_take_more_than_the_budget(
     def ended() -> bool:
         if patient.process is not None and patient.process.poll() is not None:
             patient.start()  # as the kubelet would
-        incidents = [i for scene in scenes for i in scene.incidents()]
-        return len(incidents) == 50 and all(condition(i, "Closed").get("status") == "True" for i in incidents)
+        latest = [i.get("status", {}) for scene in scenes for i in by_target(scene).values()]
+        return len(latest) == 50 and all(s.get("phase") in CLOSED and s.get("executions") for s in latest)
 
     until(ended, "all 50 have ended", 900)
     spaces = {scene.namespace for scene in scenes}
@@ -150,15 +153,18 @@ def test_fifty_incidents_at_once_never_take_more_than_the_budget(
     for event in commits(arena, "incidents", spaces, "status"):
         at_the_same_time[event["responseObject"]["metadata"]["uid"]] = running(event["responseObject"])
         most = max(most, sum(map(len, at_the_same_time.values())))
-    slots = [len(e["responseObject"]["spec"].get("reservations", [])) for e in commits(arena, "ledgers", {NAMESPACE})]
+    fleet = [e["responseObject"] for e in commits(arena, "ledgers", {NAMESPACE}) if e["objectRef"]["name"] == "fleet"]
+    slots = max(len(book["spec"].get("reservations", [])) for book in fleet)
     assert 0 < most <= AT_ONCE, f"{most} executions at the same time"
-    assert max(slots) <= AT_ONCE, f"{max(slots)} slots of the fleet at the same time"
+    assert 0 < slots <= AT_ONCE, f"{slots} slots of the fleet at the same time"
     for scene in scenes:
-        done = effects(arena, scene.namespace)
-        assert len({stamp(e) for e in done}) == len(done) == 5
-        assert {name: scene.image(name) for name in names} == dict.fromkeys(names, GOOD)
-        assert not scene.get("ledger/ledger")["spec"].get("reservations")
-        assert [o["result"] for o in scene.get("ledger/ledger")["spec"]["outcomes"]] == ["Recovered"] * 5
+        results = [e["result"] for i in scene.incidents() for e in i["status"]["executions"]]
+        assert set(results) <= {"Recovered", "Undone"}, results
+        done = [(e["objectRef"]["name"], stamp(e)) for e in effects(arena, scene.namespace)]
+        assert {name for name, _ in done} == set(names)
+        assert len(set(done)) == len(results), "as many executions as Incidents had"
+        assert len(done) == len(results) + results.count("Undone"), "one effect each, and one more to undo it"
+        until(lambda scene=scene: not scene.get("ledger/ledger")["spec"].get("reservations"), "its slots are free")
 
 
 @pytest.mark.promise(2)
