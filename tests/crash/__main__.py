@@ -31,7 +31,9 @@ class Command:
         self.whole = not (asked.slice or asked.only) and self.outcomes == list(OUTCOMES)
         self.file = report.WORKING if self.whole else report.PART
         self.result = json.loads(self.file.read_text()) if asked.resume and self.file.exists() else report.new()
-        # What was not injected has shown nothing: it is tried again.
+        self.result["sessions"] += 1
+        # What was not injected has shown nothing: it is tried again, and all attempts are counted.
+        self.tried = {p["plan"]: p["attempts"] for p in self.result["plans"] if not p["injected"]}
         self.result["plans"] = [p for p in self.result["plans"] if p["injected"]]
         if (commit := report.commit()) not in self.result["commits"]:
             self.result["commits"].append(commit)
@@ -89,7 +91,7 @@ class Command:
                 continue
             outcome = OUTCOMES[crash.outcome]
             verdict, played, attempts = world.judged(crash, outcome, report.facts(self.result["references"][crash.outcome]))
-            row = report.row(crash, verdict, played, attempts)
+            row = report.row(crash, verdict, played, attempts + self.tried.get(str(crash), 0))
             self.rows[played.namespace] = row
             self.result["plans"].append(row)
             word = "converged" if report.good(row) else "DIFFERS" if verdict.injected else "NOT INJECTED"

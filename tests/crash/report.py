@@ -32,6 +32,7 @@ def new() -> Json:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%MZ"),
         "commits": [],
+        "sessions": 0,
         "seconds": 0,
         "cores": os.cpu_count(),
         "versions": {
@@ -173,9 +174,9 @@ def page(result: Json) -> str:
 def about(result: Json) -> str:
     """Where and when."""
     what = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return (
-        f"{result['date']}, commit {', '.join(result['commits'])}, {result['seconds'] / 60:.0f} minutes on {result['cores']} cores; {what}."
-    )
+    resumed = f" in {result['sessions']} sessions (resumed)" if result["sessions"] > 1 else ""
+    where = f"commit {', '.join(result['commits'])}, {result['seconds'] / 60:.0f} minutes{resumed} on {result['cores']} cores"
+    return f"{result['date']}, {where}; {what}."
 
 
 def _counts(name: str, kept: Json, plans: list[Json]) -> list[str]:

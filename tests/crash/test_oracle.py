@@ -267,6 +267,7 @@ def test_the_page_names_what_went_wrong() -> None:
     result = {
         "date": "now",
         "commits": ["abc"],
+        "sessions": 1,
         "seconds": 60,
         "cores": 2,
         "versions": {},
