@@ -22,6 +22,7 @@ MEASURES: dict[str, Callable[[Arena, measures.Extent], Iterator[Figure]]] = {
     "diagnoses": measures.diagnoses,
     "approvals": measures.approvals,
     "undo": measures.undone,
+    "chain": measures.judged,
     "idle": measures.idle,
 }
 # More happens here within an hour than in any real fleet.

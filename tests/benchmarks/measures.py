@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nightorders.api.meta import APPROVE_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME
+from tests.benchmarks import chain
 from tests.benchmarks.arena import (
     APPROVAL,
     APPROVER,
@@ -297,6 +298,13 @@ def undone_once(arena: Arena, running: Operator, namespace: str) -> tuple[float,
     ]
     saved = [e["requestObject"] for e in arena.audited() if saves(e, namespace, "Undoing")]
     return back - concluding[-1].begin, saved[0]
+
+
+def judged(arena: Arena, extent: Extent) -> Iterator[Figure]:
+    """CPU time of one judgement, with few and with as many remembered outcomes as a Ledger takes."""
+    for outcomes in (10, 500):
+        for timing in chain.measure(200 * extent.repeats, outcomes):
+            yield Figure("chain", f"{outcomes} remembered outcomes: {timing.what}", "µs", (timing.least, timing.median, timing.p95))
 
 
 class Bench:

@@ -22,6 +22,7 @@ TITLES = {
     "diagnosis": "What a diagnosis costs",
     "approval": "Approval → target patched",
     "undo": "Failed verification → undone",
+    "chain": "One judgement: every speaker and every gate",
     "writes": "Writes per Incident, from its creation to its end",
     "idle": "Doing nothing",
 }
