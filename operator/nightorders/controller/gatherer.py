@@ -179,8 +179,13 @@ class Gatherer:
         incident = s.incident
         diagnosis = engine.diagnose(snapshot, incident.spec.target, s.ledger.spec.healthy_revisions if s.ledger else (), snapshot.at)
         seen = snapshot.find(target.kind, target.name)
-        # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again.
-        agrees = isinstance(seen, KubeObject) and spec_sha256(seen.at("spec", default={})) == spec_sha256(target.at("spec", default={}))
+        # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again. (Made anew with the
+        # same spec it is another object: its pods and its history are not those that were looked at.)
+        agrees = (
+            isinstance(seen, KubeObject)
+            and seen.uid == target.uid
+            and spec_sha256(seen.at("spec", default={})) == spec_sha256(target.at("spec", default={}))
+        )
         if not agrees:
             self._shared.pop(incident.metadata.namespace, None)
             return s

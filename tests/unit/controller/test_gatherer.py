@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from nightorders.api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, TAKE_PREFIX, Level
 from nightorders.api.v1alpha1.incident import BlastRadius
 from nightorders.controller.gatherer import (
+    Gatherer,
+    Ports,
     about_to_act,
     answered,
     current_revision,
@@ -23,6 +25,7 @@ from nightorders.domain.snapshot import KubeObject
 from nightorders.domain.verification import unavailable_allowed
 from tests.unit.domain.make import (
     NOW,
+    OPERATOR,
     after_target,
     deployment,
     diagnosis,
@@ -174,3 +177,11 @@ def test_the_release_is_as_old_as_the_replica_set_that_fails() -> None:
     assert released_at(seen, diagnosis()) == replica_set(7).created
     assert released_at(seen, diagnosis(failing_revision="")) is None
     assert released_at(seen, diagnosis(failing_revision="uid-rs-9")) is None
+
+
+async def test_an_object_made_anew_is_not_judged_by_the_diagnosis_of_its_predecessor() -> None:
+    """Same name, same spec, another uid: between the list (shared for some seconds) and the exact read it was deleted and created."""
+    gatherer = Gatherer(cast(Ports, None), OPERATOR)
+    anew = deployment(uid="uid-anew")
+    s = situation(target=anew)
+    assert await gatherer._for_decision(s, anew, snapshot(deployment(), replica_set(6), replica_set(7))) is s
