@@ -1,4 +1,4 @@
-"""Runs the test tiers one after the other, and says at the end which ran, with their counts, and which could not, with the reason.
+"""Runs the test tiers, and says at the end which ran, with their counts, and which could not, with the reason.
 
 NIGHTORDERS_REQUIRE_TIERS (a comma-separated list) makes a tier that cannot run a failure: CI must not skip in silence.
 """
@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,16 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Tier:
-    """`command` runs it; `obstacle` says why it cannot run here (empty: it can)."""
+    """`command` runs it; `obstacle` says why it cannot run here (empty: it can).
+
+    `beside`: it runs while the tiers after it do, and is waited for before the first that needs a cluster as well. Only for tests that
+    do not mind a busy machine.
+    """
 
     name: str
     command: list[str]
     obstacle: Callable[[], str]
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,43 @@ def pytest(*arguments: str) -> list[str]:
 
 TIERS = (
     Tier("lint", ["make", "--no-print-directory", "lint", "verify"], nothing),
+    Tier(
+        "attacks",
+        pytest("tests/cluster", "--ignore=tests/cluster/operator", "-m", "cluster and not prometheus"),
+        no_control_plane,
+        beside=True,
+    ),
     Tier("unit", pytest("tests/unit"), nothing),
     Tier("property", pytest("tests/property"), nothing),
     Tier("component", pytest("tests/component"), nothing),
     Tier("mutants", [sys.executable, "-m", "tools.mutants"], nothing),
-    Tier("cluster", pytest("tests/cluster", "-m", "cluster and not prometheus"), no_control_plane),
+    Tier("cluster", pytest("tests/cluster/operator", "-m", "cluster and not prometheus"), no_control_plane),
     Tier("crash", pytest("-vv", "tests/crash"), no_control_plane),  # names each plan; `make crash` runs all of them
     Tier("prometheus", pytest("tests/cluster", "-m", "prometheus"), no_prometheus),
     Tier("chart", pytest("tests/chart"), no_helm),
 )
 FAST = ("lint", "unit", "property", "component", "mutants")
+
+
+def run_beside(tier: Tier) -> Callable[[], Result]:
+    """Starts a tier; the answer waits for its end, and shows its output then."""
+    if obstacle := tier.obstacle():
+        return lambda: Result(tier.name, False, 0, 0, 0, obstacle)
+    print(f"\n=== {tier.name}: begins, beside what follows ===", flush=True)
+    start, output = time.monotonic(), tempfile.TemporaryFile()  # noqa: SIM115 - it is read after the tiers in between
+    process = subprocess.Popen(tier.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+
+    def wait() -> Result:
+        print(f"\n=== {tier.name} ===", flush=True)
+        status = process.wait()
+        seconds = time.monotonic() - start
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+        print(text, flush=True)
+        passed, failed = counts(text[-4096:])
+        return Result(tier.name, status == 0, passed, failed, seconds)
+
+    return wait
 
 
 def run(tier: Tier) -> Result:
@@ -109,9 +142,24 @@ def counts(text: str) -> tuple[int, int]:
 
 def main() -> int:
     """Exit status 0 only if every tier that ran passed and every required tier ran."""
-    chosen = [t for t in TIERS if sys.argv[1:] != ["fast"] or t.name in FAST]
+    wanted = {"all": [t.name for t in TIERS], "fast": list(FAST)}
+    names = [name for word in sys.argv[1:] or ["all"] for name in wanted.get(word, [word])]
+    if unknown := set(names) - {t.name for t in TIERS}:
+        print(f"no such tier: {', '.join(sorted(unknown))}; there are all, fast, {', '.join(t.name for t in TIERS)}")
+        return 2
+    chosen = [t for t in TIERS if t.name in names]
     required = set(filter(None, os.environ.get("NIGHTORDERS_REQUIRE_TIERS", "").split(",")))
-    results = [run(t) for t in chosen]
+    results: list[Result] = []
+    beside: list[Callable[[], Result]] = []
+    for tier in chosen:
+        if tier.beside:
+            beside.append(run_beside(tier))
+            continue
+        if tier.obstacle is not nothing:
+            results += [wait() for wait in beside]
+            beside = []
+        results.append(run(tier))
+    results += [wait() for wait in beside]
     print("\ntier        result   passed  failed  seconds")
     for r in results:
         word = "not run" if r.skipped else "passed" if r.ok else "FAILED"
