@@ -133,7 +133,7 @@ def test_fifty_incidents_at_once_never_take_more_than_the_budget(
     verification waits, and is undone then; the breaker is out of the way, so that every one ends."""
     scenes = [new_scene() for _ in range(10)]
     names = [f"app-{n}" for n in range(5)]
-    orders = policy("L4", verify={"for": "10s", "every": "2s"})
+    orders = policy("L4", verify={"for": "5s", "every": "1s"})
     orders["spec"]["breaker"] = {"failures": 20}
     for scene in scenes:
         scene.apply(orders)
