@@ -124,7 +124,14 @@ def test_a_kept_demo_outlives_its_program_and_down_leaves_nothing() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_ctrl_c_ends_everything() -> None:
     process = subprocess.Popen(
-        command("--auto", "--level", "L3"), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        command("--auto", "--level", "L3"),
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        # As in a terminal, also where this runs in the background of a shell, which ignores SIGINT for its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     seen = ""

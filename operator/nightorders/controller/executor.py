@@ -313,9 +313,21 @@ class Executor:
                 confirmed=books.confirmed(incident, e),
                 emergency=e.emergency,
             )
-            await self.book(incident.metadata.namespace, LEDGER_NAME, partial(books.settle, outcome=outcome))
+            await self._book_here(incident, partial(books.settle, outcome=outcome))
             await self.book(self._operator.namespace, FLEET_LEDGER_NAME, partial(books.settle, outcome=outcome))
         await self._incidents.set_finalizer(incident, False)
+
+    async def _book_here(self, incident: Incident, change: Callable[[LedgerSpec], LedgerSpec]) -> None:
+        """Into the Ledger of the Incident's namespace; while that goes away, its Ledger may be gone already and cannot be made anew.
+
+        (Insisting on it kept the finalizer, and so the namespace, for ever.)
+        """
+        try:
+            await self.book(incident.metadata.namespace, LEDGER_NAME, change)
+        except (ForbiddenError, NotFoundError) as refused:
+            if incident.metadata.deletion_timestamp is None:
+                raise
+            log.warning("its namespace goes away, with its Ledger", incident=incident.metadata.name, error=str(refused))
 
     async def book(self, namespace: str, name: str, change: Callable[[LedgerSpec], LedgerSpec]) -> None:
         """Changes a Ledger; asked again on a fresh copy until the write wins. For changes that hold whatever the Ledger says now."""
