@@ -22,6 +22,7 @@ KEEP_RECENT = 24  # never rolled up, whatever they are
 LINE_LENGTH = 400
 ANSWERS = 24  # of people, that are written one by one; who toggles more than that is named once (threats.md 28)
 ANSWER_LENGTH = 240
+FIRST_GONE = "the first line, which covers the Incident's uid, is gone"
 # With more lasting lines than this, a new one may roll up like an observation. Without a limit somebody who takes an Incident and gives
 # it back all night would fill the list, and the write of an execution would fail. 64 + one roll-up around each + 24 recent < 192.
 LASTING_LIMIT = 64
@@ -64,7 +65,10 @@ def _bounded(timeline: Sequence[TimelineEntry], kind: Kind, actor: str, what: st
 
 
 def rolled(timeline: tuple[TimelineEntry, ...], limit: int) -> tuple[TimelineEntry, ...]:
-    """The story with its oldest runs of observations rolled up until it has at most `limit` lines, as far as that goes."""
+    """The story with its oldest runs of observations rolled up until it has at most `limit` lines, as far as that goes.
+
+    The first line stays for ever: it alone covers the Incident's uid, so without it the story would fit another Incident as well.
+    """
     while len(timeline) > limit:
         run = _oldest_run(timeline[:-KEEP_RECENT])
         if run is None:
@@ -78,7 +82,7 @@ def terse(timeline: tuple[TimelineEntry, ...]) -> tuple[TimelineEntry, ...]:
     """The story with every observation but the recent ones rolled up, also those that stand alone."""
     timeline = rolled(timeline, 0)
     old, recent = timeline[:-KEEP_RECENT], timeline[-KEEP_RECENT:]
-    return (*(_as_one((e,)) if e.kind == "Observation" else e for e in old), *recent)
+    return (*old[:1], *(_as_one((e,)) if e.kind == "Observation" else e for e in old[1:]), *recent)
 
 
 def _as_one(lines: Sequence[TimelineEntry]) -> TimelineEntry:
@@ -93,9 +97,11 @@ def summary(count: int) -> str:
 
 
 def _oldest_run(timeline: Sequence[TimelineEntry]) -> tuple[int, int] | None:
-    """The oldest stretch of at least two neighbouring lines that may roll up."""
+    """The oldest stretch of at least two neighbouring lines that may roll up; never the first line."""
     start = None
     for i, e in enumerate((*timeline, None)):
+        if i == 0:
+            continue
         if e is not None and e.kind in ("Observation", "RollUp"):
             start = i if start is None else start
         elif start is not None:
@@ -122,6 +128,9 @@ def breaks(timeline: Sequence[TimelineEntry], uid: str) -> list[str]:
                 + (f" and stands for {e.count}" if e.count > 1 else "")
                 + ": something is missing or moved"
             )
+        elif e.kind == "RollUp" and i == 0:
+            hidden = e.count
+            found.append(FIRST_GONE)
         elif e.kind == "RollUp":
             hidden = e.count
             if wrong := _bad_roll_up(timeline, i):

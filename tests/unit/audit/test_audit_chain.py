@@ -79,8 +79,9 @@ def test_old_observations_roll_up_and_the_chain_goes_on() -> None:
     assert len(made) <= journal.LIMIT
     assert journal.breaks(made, "u1") == []
     assert [e.what for e in made if e.kind in ("Decision", "Execution")] == ["line 31", "line 122"]
-    first = made[0]
-    assert (first.kind, first.count, first.what, first.seq) == ("RollUp", 30, "30 earlier observations", 30)
+    anchor, first = made[:2]
+    assert (anchor.kind, anchor.what) == ("Observation", "line 1")  # it alone covers the Incident's uid
+    assert (first.kind, first.count, first.what, first.seq) == ("RollUp", 29, "29 earlier observations", 30)
     assert all(e.kind == "Observation" for e in made[-journal.KEEP_RECENT :])
 
 
@@ -111,21 +112,27 @@ def test_a_decision_turned_into_an_observation_is_named_once_and_shows_again_beh
 def test_a_roll_up_that_swallows_a_decision_shows_in_the_line_after_it() -> None:
     made = grown("ooadoe" + "o" * 40)
     assert journal.breaks(swallowed(made, 1, 4), "u1") == [COUNTS.format(5, 2, "more")]
-    assert journal.breaks(swallowed(made, 0, 6), "u1") == [COUNTS.format(7, 3, "more")]
+    assert journal.breaks(swallowed(made, 0, 6), "u1") == [journal.FIRST_GONE, COUNTS.format(7, 3, "more")]
+
+
+def test_a_story_whose_beginning_is_rolled_up_could_be_any_incidents() -> None:
+    made = swallowed(grown("o" * 40), 0, 10)
+    assert journal.breaks(made, "u1") == journal.breaks(made, "u2") == [journal.FIRST_GONE]
 
 
 def test_a_roll_up_among_the_newest_lines_shows() -> None:
     made = grown("o" * 40)
-    assert journal.breaks(swallowed(made, 0, 10), "u1") == []  # as the operator itself does it
+    assert journal.breaks(swallowed(made, 1, 10), "u1") == []  # as the operator itself does it
     assert "never roll up" in journal.breaks(swallowed(made, 30, 35), "u1")[0]
     assert "never roll up" in journal.breaks(swallowed(made, 35, 40), "u1")[0]
 
 
 def test_a_roll_up_cannot_be_made_to_say_something() -> None:
-    made = swallowed(grown("o" * 40), 0, 10)
+    made = swallowed(grown("o" * 40), 1, 10)
     for change in ({"what": "nothing to see"}, {"actor": "ann"}):
-        assert journal.breaks((made[0].model_copy(update=change), *made[1:]), "u1") == ["line 10 is a roll-up that was changed"]
-    assert journal.breaks((made[0].model_copy(update={"count": 9}), *made[1:]), "u1")
+        doctored = (made[0], made[1].model_copy(update=change), *made[2:])
+        assert journal.breaks(doctored, "u1") == ["line 10 is a roll-up that was changed"]
+    assert journal.breaks((made[0], made[1].model_copy(update={"count": 8}), *made[2:]), "u1")
 
 
 def test_who_toggles_answers_is_named_once() -> None:

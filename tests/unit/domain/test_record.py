@@ -87,7 +87,8 @@ def test_a_long_story_rolls_up_its_observations_and_keeps_its_end() -> None:
         status = Record(incident(status), NOW).story(f"line {n}").done()
     made = status.timeline
     assert len(made) <= LIMIT
-    assert (made[0].kind, made[0].what) == ("RollUp", f"{made[0].count} earlier observations")
+    assert made[0].what == "line 0"  # the first line covers the Incident's uid and stays
+    assert (made[1].kind, made[1].what) == ("RollUp", f"{made[1].count} earlier observations")
     assert (made[-1].seq, made[-1].what) == (LIMIT + 50, f"line {LIMIT + 49}")
     assert breaks(made, incident().metadata.uid) == []
 
