@@ -293,9 +293,9 @@ def undone_once(arena: Arena, running: Operator, namespace: str) -> tuple[float,
     back = arena.patched(namespace, applied, BAD)
     arena.condition(namespace, "one", "Closed", {"Undone"})
     time.sleep(SETTLE)
-    concluding = [
-        p for p in running.passes(f"{namespace}/one") if applied < p.begin < back and any(r["method"] == "PUT" for r in p.requests)
-    ]
+    passes = [p for p in running.passes(f"{namespace}/one") if p.begin > applied]
+    undoing = next(p for p in passes if any(r["method"] == "PATCH" and "/deployments/" in r["path"] for r in p.requests))
+    concluding = [p for p in passes if p.begin < undoing.begin and any(r["method"] == "PUT" for r in p.requests)]
     saved = [e["requestObject"] for e in arena.audited() if saves(e, namespace, "Undoing")]
     return back - concluding[-1].begin, saved[0]
 
