@@ -80,7 +80,9 @@ class Janitor:
         if fleet is None:
             return
         for namespace in {r.namespace for r in fleet.spec.reservations}:
-            await self._book(namespace, LEDGER_NAME, lambda spec: books.reclaim(spec, runs, now))
+            # A namespace that is gone or goes away has no Ledger, and none is made there only to free nothing in it.
+            if await self._ledgers.get(namespace, LEDGER_NAME) is not None:
+                await self._book(namespace, LEDGER_NAME, lambda spec: books.reclaim(spec, runs, now))
         await self._book(self._operator_namespace, FLEET_LEDGER_NAME, lambda spec: books.reclaim(spec, runs, now))
 
 
