@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -35,6 +35,7 @@ from ..ports import Clock, ClusterReader, Ledgers, Notifier, Policies, Unreadabl
 
 log = structlog.get_logger(__name__)
 AGAIN = timedelta(seconds=60)
+BREAKER_STATES = ("Closed", "Open", "HalfOpen")
 CLASSES = ("Deployment",)  # kinds of workload that an action type of the catalogue handles
 Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
 
@@ -59,6 +60,7 @@ class OrderBook:
         self._book = book
         self._operator_namespace = operator_namespace
         self._notifier = notifier
+        self._told: dict[str, set[tuple[str, ...]]] = {}
 
     async def reconcile(self, namespace: str) -> timedelta | None:
         """Looks at all policies of one namespace (empty: the cluster's) and saves what changed."""
@@ -76,12 +78,26 @@ class OrderBook:
             cluster=tuple(p for p in cluster if isinstance(p, ClusterRemediationPolicy)),
             unreadable=tuple(f"RemediationPolicy/{p.name}: {p.message}" for p in own if isinstance(p, Unreadable)),
         )
-        for policy in orders.policies:
-            status = policy_status(policy, orders, listing, namespace, ledger, self._clock, self._notifier)
-            tell_breakers(namespace, policy.metadata.name, status)
+        made = [(p, policy_status(p, orders, listing, namespace, ledger, self._clock, self._notifier)) for p in orders.policies]
+        self._tell_breakers(namespace, {policy.metadata.name: status.breaker_states for policy, status in made})
+        for policy, status in made:
             if status != policy.status:
                 await self._policies.save_status(policy, status.wire())
         return soonest(orders, self._clock.now()) if orders.policies else None
+
+    def _tell_breakers(self, namespace: str, found: Mapping[str, tuple[BreakerStatus, ...]]) -> None:
+        """The metric. A policy that is renamed or gone takes its series along: else an alert on an open breaker would never end."""
+        told = {
+            (namespace, policy, b.action.value, b.workload_class, state): b.state == state
+            for policy, states in found.items()
+            for b in states
+            for state in BREAKER_STATES
+        }
+        for labels, holds in told.items():
+            metrics.BREAKER.labels(*labels).set(1 if holds else 0)
+        for labels in self._told.get(namespace, set()) - set(told):
+            metrics.BREAKER.remove(*labels)
+        self._told[namespace] = set(told)
 
     async def _cluster(self) -> None:
         names, policies = await asyncio.gather(self._reader.list("v1", "Namespace", None), self._policies.cluster())
@@ -192,15 +208,6 @@ def told_freeze(written: tuple[Freeze, ...], now: datetime) -> str:
     if frozen is None:
         return ""
     return line(f"{frozen.name} until {frozen.until:%Y-%m-%d %H:%M}Z" if frozen.until else f"{frozen.name}: {frozen.because}")
-
-
-def tell_breakers(namespace: str, policy: str, status: RemediationPolicyStatus) -> None:
-    """Metric and log; the Event is on the Incident whose failure opened it, and the state in the policy's status."""
-    for b in status.breaker_states:
-        for state in ("Closed", "Open", "HalfOpen"):
-            metrics.BREAKER.labels(
-                namespace=namespace, policy=policy, action=b.action.value, workload_class=b.workload_class, state=state
-            ).set(1 if b.state == state else 0)
 
 
 def soonest(orders: Orders, now: datetime) -> timedelta:
