@@ -95,8 +95,8 @@ class OrderBook:
         }
         for labels, holds in told.items():
             metrics.BREAKER.labels(*labels).set(1 if holds else 0)
-        for labels in self._told.get(namespace, set()) - set(told):
-            metrics.BREAKER.remove(*labels)
+        for gone in self._told.get(namespace, set()) - set(told):
+            metrics.BREAKER.remove(*gone)
         self._told[namespace] = set(told)
 
     async def _cluster(self) -> None:
