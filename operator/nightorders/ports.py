@@ -5,7 +5,7 @@ Adapters raise `TransientError` (try again later) or `PermanentError` (trying ag
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -135,6 +135,10 @@ class Ledgers(Protocol):
     async def save(self, namespace: str, name: str, ledger: Ledger | None, spec: LedgerSpec) -> Ledger:
         """Creates (`ledger` None) or replaces under the resourceVersion of `ledger`. Raises ConflictError, AlreadyExistsError."""
         ...
+
+
+# Changes a Ledger (namespace, name) by a pure function, asked again on a fresh copy until the write wins.
+Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
 
 
 class ActionTarget(Protocol):

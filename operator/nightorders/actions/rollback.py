@@ -145,7 +145,7 @@ def _proposal(
     template = bare_template(chosen.source.at("spec", "template"))
     spec = dict(target.at("spec"))
     after = {**spec, "template": template}
-    replicas = spec.get("replicas", 1) if isinstance(spec.get("replicas", 1), int) else 1
+    replicas = verification.wanted_pods(target)
     at_risk = _ready_of(snapshot, current.source)
     operations = json_patch(target, template)
     scaled_by = autoscaler_of(snapshot, target)
@@ -185,9 +185,7 @@ def autoscaler_of(snapshot: Snapshot, target: KubeObject) -> str:
 
 
 def _ready_of(snapshot: Snapshot, source: KubeObject) -> int:
-    return sum(
-        1 for pod in snapshot.owned_by(source, "Pod") if not pod.terminating and (pod.condition("Ready") or {}).get("status") == "True"
-    )
+    return sum(verification.is_ready(pod) for pod in snapshot.owned_by(source, "Pod"))
 
 
 def _impact(target: KubeObject, current: Revision, chosen: Revision, replicas: int, at_risk: int) -> str:

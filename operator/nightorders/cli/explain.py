@@ -16,7 +16,6 @@ from ..api.v1alpha1.incident import Incident
 from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import RemediationPolicy
 from ..controller.gatherer import (
-    WORKLOADS,
     Gatherer,
     Ports,
     disruption_budgets,
@@ -24,6 +23,7 @@ from ..controller.gatherer import (
     ready_in_namespace,
     released_at,
     rollout_of,
+    workloads_of_fleet,
 )
 from ..diagnosis import engine
 from ..domain import breaker, gitops, standing, verification, whatif
@@ -203,11 +203,10 @@ def _judged(
             s = replace(s, changed_at=changed_since(target, released_at(snapshot, looked)))
             return whatif.faulty(s, target, looked, offered, now, rollout_of(target, looked)), offered, looked.finding, ""
         why = f"{target.title} has a fault that {action} does not remove: {getattr(offered, 'message', looked.message)}"
-    wanted = target.at("spec", "replicas", default=1)
     made_up = whatif.proposal(
         target,
         pods_at_risk=at_risk,
-        workload_pods=wanted if isinstance(wanted, int) else 1,
+        workload_pods=verification.wanted_pods(target),
         at_once=min(at_risk, verification.unavailable_allowed(target)),
         scaled_by=autoscaler_of(snapshot, target),
     )
@@ -217,8 +216,7 @@ def _judged(
 async def _limits(session: Session, s: Situation, target: KubeObject, offered: Proposal) -> Situation:
     s = whatif.asked_for_budget(s, target, offered, BudgetAnswer(None, 0.0, "not asked from here; the operator asks Prometheus"))
     if fleet_limit(s.orders).max_percent_of_workloads < 100:
-        counts = await asyncio.gather(*(session.reader.count("apps/v1", k) for k in WORKLOADS))
-        s = replace(s, fleet_workloads=None if None in counts else sum(c or 0 for c in counts))
+        s = replace(s, fleet_workloads=await workloads_of_fleet(session.reader))
     return s
 
 

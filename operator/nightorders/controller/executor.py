@@ -233,12 +233,8 @@ class Executor:
         assert plan is not None, "an execution is saved together with its plan"
         try:
             await self._send(target, patch, execution.id, dry_run=False)
-        except ConflictError:
-            raise
         except PermanentError as refused:
-            message = f"the API server refused the change: {refused}"
-            step = steps.settle(s, execution, "NotApplied", message, Reason.NOT_APPLIED, self._clock.now())
-            return await self._settle(s, step)
+            return await self._refused(s, execution, Reason.NOT_APPLIED, f"the API server refused the change: {refused}")
         metrics.MUTATIONS.labels(action=execution.action.value, kind=target.kind).inc()
         status = steps.applied(s.incident, execution, plan, self._clock.now(), s.owner_object)
         saved = await self._incidents.save_status(s.incident, status)
@@ -248,25 +244,22 @@ class Executor:
     async def _pause(self, s: Situation, execution: Execution, owner: KubeObject, patch: Mapping[str, Any]) -> timedelta:
         try:
             await self._target.patch(key_of(owner), fenced(owner, patch), dry_run=False)
-        except ConflictError:
-            raise
         except PermanentError as refused:
             message = f"{owner.title} could not be paused, so nothing was done: {refused}{self._pause_fix(owner, refused)}"
-            step = steps.settle(s, execution, "NotApplied", message, Reason.NOT_APPLIED, self._clock.now())
-            return await self._settle(s, step)
+            return await self._refused(s, execution, Reason.NOT_APPLIED, message)
         return NOW
 
     async def _undo(self, s: Situation, execution: Execution, target: KubeObject, patch: Mapping[str, Any]) -> timedelta:
         try:
             await self._send(target, patch, execution.id, dry_run=False)
-        except ConflictError:
-            raise
         except PermanentError as refused:
-            message = f"the API server refused the undo: {refused}"
-            step = steps.settle(s, execution, "Escalated", message, Reason.ESCALATED, self._clock.now())
-            return await self._settle(s, step)
+            return await self._refused(s, execution, Reason.ESCALATED, f"the API server refused the undo: {refused}")
         metrics.MUTATIONS.labels(action=execution.action.value, kind=target.kind).inc()
         return NOW
+
+    async def _refused(self, s: Situation, execution: Execution, result: Reason, message: str) -> timedelta:
+        """The API server's no is final: the execution ends with that result."""
+        return await self._settle(s, steps.settle(s, execution, result.value, message, result, self._clock.now()))
 
     async def _settle(self, s: Situation, step: steps.Settle) -> timedelta:
         """The Incident's status decides: once it says how the execution ended, that is final, and the rest follows from it.
@@ -285,7 +278,7 @@ class Executor:
 
     async def _tell_breaker(self, s: Situation, incident: Incident, e: Execution) -> None:
         """An Event on the Incident whose failure opened the breaker. (Its state is in the policy's status, and a metric.)"""
-        if not isinstance(s.target, KubeObject) or e.result not in ("Undone", "Escalated"):
+        if not isinstance(s.target, KubeObject) or e.result not in breaker.FAILED:
             return
         found = governing_rule(s.orders, own_labels(s.target.labels), e.action)
         if not isinstance(found, Governing):

@@ -216,8 +216,7 @@ class Gatherer:
             answer = await self._ports.metrics.query(query, self._ports.clock.now(), namespace=s.incident.metadata.namespace)
             s = replace(s, error_budget=BudgetAnswer(answer.value, float(ask.min), answer.message))
         if fleet_limit(s.orders).max_percent_of_workloads < 100:
-            counts = await asyncio.gather(*(self._ports.reader.count("apps/v1", k) for k in WORKLOADS))
-            s = replace(s, fleet_workloads=None if None in counts else sum(c or 0 for c in counts))
+            s = replace(s, fleet_workloads=await workloads_of_fleet(self._ports.reader))
         return s
 
     async def snapshot(self, namespace: str, target: ObjectRef | None, *, max_age: timedelta = SHARED_FOR) -> Snapshot:
@@ -281,6 +280,12 @@ class Gatherer:
         return (*built_in(incident, plan, target, snapshot, at), *conditions, *metrics)
 
 
+async def workloads_of_fleet(reader: ClusterReader) -> int | None:
+    """Workloads of the whole cluster; None: they could not all be counted."""
+    counts = await asyncio.gather(*(reader.count("apps/v1", kind) for kind in WORKLOADS))
+    return None if None in counts else sum(c or 0 for c in counts)
+
+
 def answered(incident: Incident) -> bool:
     """Whether anybody claims to approve."""
     return any(k.startswith((APPROVE_PREFIX, EMERGENCY_PREFIX)) for k in incident.metadata.annotations)
@@ -333,7 +338,7 @@ def released_at(snapshot: Snapshot, diagnosis: Diagnosis) -> datetime | None:
 
 def ready_in_namespace(snapshot: Snapshot) -> int | None:
     """Ready pods of the namespace; None if they could not be listed."""
-    return sum(is_ready(p) for p in snapshot.all("Pod")) if snapshot.looked("Pod") else None
+    return sum(verification.is_ready(p) for p in snapshot.all("Pod")) if snapshot.looked("Pod") else None
 
 
 def disruption_budgets(snapshot: Snapshot, target: KubeObject) -> tuple[DisruptionBudget, ...]:
@@ -357,11 +362,6 @@ def selects(selector: Mapping[str, Any], labels: dict[str, str]) -> bool:
         return LabelSelector.model_validate(dict(selector)).matches(labels)
     except ValidationError:
         return True
-
-
-def is_ready(pod: KubeObject) -> bool:
-    """Whether a pod serves."""
-    return not pod.terminating and (pod.condition("Ready") or {}).get("status") == "True"
 
 
 def sample_due(incident: Incident, now: datetime) -> bool:
@@ -395,7 +395,9 @@ def ready_pods(snapshot: Snapshot, target: KubeObject) -> int | None:
     if not snapshot.looked("Pod") or not snapshot.looked("ReplicaSet"):
         return None
     owned = {rs.uid for rs in snapshot.owned_by(target, "ReplicaSet")}
-    return sum(1 for pod in snapshot.all("Pod") if pod.controller is not None and pod.controller.get("uid") in owned and is_ready(pod))
+    return sum(
+        1 for pod in snapshot.all("Pod") if pod.controller is not None and pod.controller.get("uid") in owned and verification.is_ready(pod)
+    )
 
 
 def failing_dependents(incident: Incident, snapshot: Snapshot) -> list[str] | None:

@@ -11,11 +11,11 @@ import structlog
 from .. import metrics
 from ..api.meta import FLEET_LEDGER_NAME, LEDGER_NAME
 from ..api.v1alpha1.incident import Incident
-from ..api.v1alpha1.ledger import LedgerSpec, Reservation
+from ..api.v1alpha1.ledger import Reservation
 from ..domain import ledger as books
 from ..domain.record import is_closed, running
 from ..domain.situation import Proof
-from ..ports import ApprovalGuard, Clock, Incidents, Ledgers, PortError, Unreadable
+from ..ports import ApprovalGuard, Book, Clock, Incidents, Ledgers, PortError, Unreadable
 from .gatherer import Gatherer
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class Janitor:
         ledgers: Ledgers,
         guard: ApprovalGuard,
         gatherer: Gatherer,
-        book: Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]],
+        book: Book,
         compare_schemas: Callable[[], Awaitable[Proof]],
         operator_namespace: str,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,7 +14,7 @@ from .. import metrics
 from ..actions import CATALOGUE
 from ..api.meta import FLEET_LEDGER_NAME, LEDGER_NAME, Condition, Level, line, set_condition
 from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy, ClusterRemediationPolicyStatus
-from ..api.v1alpha1.ledger import Ledger, LedgerSpec
+from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import (
     BreakerStatus,
     Freeze,
@@ -26,18 +26,17 @@ from ..api.v1alpha1.policy import (
 )
 from ..domain import breaker, freezes, standing
 from ..domain import ledger as books
-from ..domain.autonomy import own_labels
-from ..domain.orders import Orders, Ungoverned, governing_rule
+from ..domain.autonomy import frozen_by, frozen_level, own_labels
+from ..domain.orders import Governing, Orders, Ungoverned, governing_rule
 from ..domain.promql import policy_problems
 from ..domain.reasons import Reason
 from ..domain.snapshot import KubeObject, Listing
-from ..ports import Clock, ClusterReader, Ledgers, Notifier, Policies, Unreadable
+from ..ports import Book, Clock, ClusterReader, Ledgers, Notifier, Policies, Unreadable
 
 log = structlog.get_logger(__name__)
 AGAIN = timedelta(seconds=60)
 BREAKER_STATES = ("Closed", "Open", "HalfOpen")
 CLASSES = ("Deployment",)  # kinds of workload that an action type of the catalogue handles
-Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
 
 
 class OrderBook:
@@ -240,10 +239,8 @@ def _rule_status(
             for ceiling in c.spec.ceilings
             if not ceiling.types or set(rule.types) & set(ceiling.types)
         ]
-        if (f := freezes.in_force(c.spec.freezes, rule.types[0], now)) is not None:
-            caps.append((_frozen_level(rule), f"ClusterRemediationPolicy/{c.metadata.name} freeze {f.name}"))
-    if (f := freezes.in_force(policy.spec.freezes, rule.types[0], now)) is not None:
-        caps.append((_frozen_level(rule), f"freeze {f.name}"))
+    governing = Governing(policy, rule)
+    caps += [(frozen_level(rule), who) for t in rule.types for who, _ in frozen_by(orders, governing, namespace, t, now)]
     for b in states:
         if b.action in rule.types and b.state != "Closed":
             caps.append((Level.L2 if b.state == "Open" else Level.L3, f"breaker of {b.action} on {b.workload_class} is {b.state}"))
@@ -260,10 +257,6 @@ def _rule_status(
         lowered_by=line(lowered),
         earned=earned,
     )
-
-
-def _frozen_level(rule: Rule) -> Level:
-    return Level.L3 if rule.approval.emergency == "Allow" else Level.L2
 
 
 def ambiguities(policy: RemediationPolicy, matched: list[KubeObject], orders: Orders) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,7 @@ import structlog
 from .. import metrics
 from ..api.meta import FLEET_LEDGER_NAME, LEDGER_NAME, PAUSED_BY_ANNOTATION, find_condition
 from ..api.v1alpha1.incident import Incident, Pause
-from ..api.v1alpha1.ledger import Ledger, LedgerSpec, PauseRecord
+from ..api.v1alpha1.ledger import Ledger, PauseRecord
 from ..domain import gitops
 from ..domain import ledger as books
 from ..domain.reasons import Reason
@@ -27,6 +27,7 @@ from ..domain.snapshot import Absent, KubeObject, NotLooked
 from ..ports import (
     ActionTarget,
     Announcer,
+    Book,
     Clock,
     ClusterReader,
     ConflictError,
@@ -68,7 +69,7 @@ class Pauses:
         ledgers: Ledgers,
         target: ActionTarget,
         announcer: Announcer,
-        book: Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]],
+        book: Book,
         operator: Operator,
     ) -> None:
         self._clock = clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..domain.gates import PROTECTED_NAMESPACES
 from ..domain.record import is_closed
 from ..domain.snapshot import KubeObject, Snapshot
 from ..domain.verification import rollout_complete
-from ..ports import AlreadyExistsError, Clock, ClusterReader, Incidents, Ledgers, PermanentError
+from ..ports import AlreadyExistsError, Book, Clock, ClusterReader, Incidents, Ledgers, PermanentError
 from .gatherer import Gatherer, current_revision
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,6 @@ YOUNG = timedelta(seconds=1)
 FRESHLY = timedelta(seconds=20)
 SOONEST = timedelta(seconds=0.2)
 EPISODES = 50
-Book = Callable[[str, str, Callable[[LedgerSpec], LedgerSpec]], Awaitable[None]]
 
 
 class Watchman:

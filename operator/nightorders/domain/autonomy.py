@@ -155,10 +155,15 @@ def _undo(v: Voices, now: datetime) -> Iterator[Speaker]:
 def _freeze(v: Voices, now: datetime) -> Iterator[Speaker]:
     g = v.governing
     for who, frozen in frozen_by(v.orders, g, v.namespace, v.action, now):
-        emergency = g is not None and g.rule.approval.emergency == "Allow"
+        level = Level.L2 if g is None else frozen_level(g.rule)
         until = f"until {frozen.until:%Y-%m-%d %H:%M}Z" if frozen.until else "for ever"
-        how = "an emergency approval is needed" if emergency else "advice only"
-        yield Speaker(who=line(who, 256), level=Level.L3 if emergency else Level.L2, value=until, because=line(f"{frozen.because}; {how}"))
+        how = "an emergency approval is needed" if level is Level.L3 else "advice only"
+        yield Speaker(who=line(who, 256), level=level, value=until, because=line(f"{frozen.because}; {how}"))
+
+
+def frozen_level(rule: Rule) -> Level:
+    """What a freeze leaves of that rule: emergency approvals where it allows them, else advice."""
+    return Level.L3 if rule.approval.emergency == "Allow" else Level.L2
 
 
 def frozen_by(

@@ -18,6 +18,7 @@ from .reasons import Reason
 from .situation import Situation
 from .snapshot import KubeObject
 from .verdict import Verdict
+from .verification import wanted_pods
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,6 @@ def voices(
         schemas_message=s.schemas.message,
         unknown=s.unknown,
     )
-
-
-def wanted_pods(target: KubeObject) -> int:
-    """How many pods the workload asks for."""
-    replicas = target.at("spec", "replicas", default=1)
-    return replicas if isinstance(replicas, int) else 1
 
 
 def question(s: Situation, target: KubeObject, top: Hypothesis | None, p: Proposal, level: Level, execution: str) -> gates.Question:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..api.meta import TAKE_PREFIX, Level, line
 from ..api.v1alpha1.common import Category
 from ..api.v1alpha1.incident import Component, Score
+from .breaker import FAILED
 
 if TYPE_CHECKING:
     from .autonomy import Voices
@@ -76,7 +77,7 @@ def record(v: Voices, now: datetime) -> Iterator[Component]:
         for o in book.outcomes
         if o.workload == here
         and o.action == v.action
-        and o.result in ("Undone", "Escalated")
+        and o.result in FAILED
         and o.execution != v.execution
         and now - o.ended_at < FAILURE_MEMORY
     ]

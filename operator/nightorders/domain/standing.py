@@ -9,7 +9,7 @@ from ..api.meta import Level, parse_duration
 from ..api.v1alpha1.common import ActionType
 from ..api.v1alpha1.ledger import Ledger, Outcome, Rejection
 from ..api.v1alpha1.policy import Earn
-from .breaker import class_of
+from .breaker import FAILED, class_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def earned(earn: Earn, most: Level, ledger: Ledger | None, action: ActionType, w
     over = parse_duration(earn.over)
     days: set[tuple[str, date]] = set()
     for event in _events(ledger, action, workload_class):
-        if isinstance(event, Rejection) or event.result in ("Undone", "Escalated"):
+        if isinstance(event, Rejection) or event.result in FAILED:
             what = f"{event.by} rejected it" if isinstance(event, Rejection) else f"{event.workload} ended as {event.result}"
             if level > first or times:
                 because = f"back to {first} at {_end(event):%Y-%m-%d %H:%M}Z: {what}"
@@ -52,7 +52,7 @@ def earned(earn: Earn, most: Level, ledger: Ledger | None, action: ActionType, w
     return Standing(level, len(times), earn.successes, because)
 
 
-LEVELS = (Level.L1, Level.L2, Level.L3, Level.L4)
+LEVELS = tuple(Level)
 
 
 def _end(event: Outcome | Rejection) -> datetime:

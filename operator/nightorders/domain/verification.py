@@ -56,6 +56,17 @@ def _int(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
+def wanted_pods(target: KubeObject) -> int:
+    """How many pods the workload asks for."""
+    replicas = target.at("spec", "replicas", default=1)
+    return replicas if isinstance(replicas, int) else 1
+
+
+def is_ready(pod: KubeObject) -> bool:
+    """Whether a pod serves."""
+    return not pod.terminating and (pod.condition("Ready") or {}).get("status") == "True"
+
+
 def rollout_check(target: KubeObject, plan: Plan, at: datetime) -> Measurement:
     """Built in: the rollout is complete at the intended revision. (Available alone is true before and after a stuck rollout.)"""
     done, numbers = rollout_complete(target)
@@ -80,8 +91,7 @@ def serving_check(ready: int | None, before: int | None, unavailable_allowed: in
 
 def unavailable_allowed(target: KubeObject) -> int:
     """How many pods the target's own strategy may take down at a time (rounded down, as the controller does)."""
-    replicas = target.at("spec", "replicas", default=1)
-    replicas = replicas if isinstance(replicas, int) else 1
+    replicas = wanted_pods(target)
     if target.at("spec", "strategy", "type") == "Recreate":
         return replicas
     value = target.at("spec", "strategy", "rollingUpdate", "maxUnavailable", default="25%")

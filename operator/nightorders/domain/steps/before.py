@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from ...api.meta import EXECUTION_LABEL, Level, find_condition, line
 from ...api.v1alpha1.incident import ApprovalNeeds, Autonomy, DryRun, Execution, Incident, IncidentStatus, Pause, Plan, Shadow
@@ -340,15 +340,11 @@ def _reserve(
 ) -> Step:
     if not s.samples:
         return save(s, record, SOON, None)
-    execution = Execution(
-        id=execution_id(plan.digest),
-        action=plan.action,
+    execution = _execution(
+        plan,
+        now,
         by="operator",
         state="Reserved",
-        plan_digest=plan.digest,
-        reserved_at=now,
-        before=plan.target.before_sha256,
-        after=plan.target.after_sha256,
         message=line(because),
         approved_by=by[:16],
         emergency=reason is Reason.EMERGENCY,
@@ -359,6 +355,19 @@ def _reserve(
     record.story(f"reserved execution {execution.id} of plan {plan.digest[:15]}…: {because}", kind="Execution")
     record.execution(execution).set(verification=verification.begin(plan.verify, s.samples, now))
     return Reserve(execution=execution, action=plan.action, workload=target.title, pause=plan.pause, status=record.done())
+
+
+def _execution(plan: Plan, now: datetime, **fields: Any) -> Execution:
+    """An execution of that plan, which begins now."""
+    return Execution(
+        id=execution_id(plan.digest),
+        action=plan.action,
+        plan_digest=plan.digest,
+        reserved_at=now,
+        before=plan.target.before_sha256,
+        after=plan.target.after_sha256,
+        **fields,
+    )
 
 
 def done_by_human(s: Situation, target: KubeObject, now: datetime) -> Step | None:
@@ -372,16 +381,12 @@ def done_by_human(s: Situation, target: KubeObject, now: datetime) -> Step | Non
         return None
     if not s.samples:
         return Idle("the plan's effect is there; measuring", SOON)
-    execution = Execution(
-        id=execution_id(plan.digest),
-        action=plan.action,
+    execution = _execution(
+        plan,
+        now,
         by="human",
         state="Applied",
-        plan_digest=plan.digest,
-        reserved_at=now,
         applied_at=now,
-        before=plan.target.before_sha256,
-        after=plan.target.after_sha256,
         message="the plan's effect was found on the target; the operator did not make it",
         level=Level.L2,
     )

@@ -11,7 +11,7 @@ from ...api.meta import EXECUTION_LABEL, Level, find_condition, line
 from ...api.v1alpha1.incident import Execution, Incident, IncidentStatus, Plan
 from .. import autonomy, gates, gitops, verification
 from ..judgement import voices
-from ..orders import Governing, Ungoverned, governing_rule
+from ..orders import governing_rule
 from ..plan import digest_for
 from ..reasons import Reason
 from ..record import Record
@@ -93,7 +93,8 @@ def _last_look(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: 
     approved = find_condition(s.incident.status.conditions, "Approved")
     needed = Level.L4 if approved is not None and approved.reason == Reason.NOT_REQUIRED else Level.L3
     top = next((h for h in s.incident.status.hypotheses if not h.refuted), None)
-    level = autonomy.effective(voices(s, target, top, s.caps, plan, None, evidence_at=e.reserved_at, execution=e.id), now)
+    spoken = voices(s, target, top, s.caps, plan, None, evidence_at=e.reserved_at, execution=e.id)
+    level = autonomy.effective(spoken, now)
     found = governing_rule(s.orders, autonomy.own_labels(target.labels), plan.action)
     if level.level < needed:
         lowest = level.decided_by[0]
@@ -119,16 +120,12 @@ def _last_look(s: Situation, e: Execution, plan: Plan, target: KubeObject, now: 
         owner=s.owner,
         fleet_workloads=s.fleet_workloads,
     )
-    if not e.emergency and (frozen := next(autonomy.frozen_by(s.orders, question_rule(found), question.namespace, plan.action, now), None)):
+    if not e.emergency and (frozen := next(autonomy.frozen_by(s.orders, spoken.governing, question.namespace, plan.action, now), None)):
         return Verdict(False, Reason.FROZEN, f"{frozen[0]} began before the action")
     for judge in (gates.stopped, gates.policy, gates.enforcement, gates.protected, gates.owner, gates.breaker):
         if not (verdict := judge(question, now)).allowed:
             return verdict
     return None
-
-
-def question_rule(found: Governing | Ungoverned) -> Governing | None:
-    return found if isinstance(found, Governing) else None
 
 
 def applied(
