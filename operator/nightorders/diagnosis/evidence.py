@@ -13,7 +13,7 @@ from ..api.meta import line
 from ..api.v1alpha1.incident import Evidence
 from ..domain.digest import sha256_text
 from ..domain.redaction import redact
-from ..domain.snapshot import Listing, LogExcerpt
+from ..domain.snapshot import Listing, LogExcerpt, Vector
 
 EXCERPT_LIMIT = 320
 EVIDENCE_LIMIT = 64
@@ -21,7 +21,7 @@ CITED_LIMIT = 16
 _PLAIN = re.compile(r"[A-Za-z0-9._:/=@,-]+")
 _FLAGS = frozenset({"-n", "-c", "-l", "--previous"})
 
-Source = Literal["Kubernetes", "Logs", "Ledger"]
+Source = Literal["Kubernetes", "Prometheus", "Logs", "Ledger"]
 
 
 class Channel(Enum):
@@ -31,6 +31,8 @@ class Channel(Enum):
     CHANGE = "change"
     CONTRAST = "contrast"
     LOG = "log"
+    METRIC = "metric"
+    PATH = "path from the origin to the symptom"
 
 
 def safe(text: str, limit: int = 1024) -> str:
@@ -57,6 +59,11 @@ def seen(listing: Listing, text: str, channel: Channel = Channel.STATUS) -> Obse
 def logged(log: LogExcerpt, text: str) -> Observation:
     """A line of a log. (It was redacted when it was read; doing so again costs little and trusts nobody.)"""
     return Observation(Channel.LOG, "Logs", line(log.query), log.at, safe(text, 4096))
+
+
+def measured(vector: Vector, text: str) -> Observation:
+    """What the answer to a PromQL question shows."""
+    return Observation(Channel.METRIC, "Prometheus", line(vector.promql), vector.at, safe(text, 4096))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ class Graph:
     def sources(self, target: str, link: Link) -> tuple[str, ...]:
         return tuple(dict.fromkeys(e.source for e in self.into.get(target, ()) if e.link is link))
 
+    def selected(self, service: str) -> frozenset[str]:
+        """Titles of the pods that a Service selects."""
+        return frozenset(self.targets(service, Link.SELECTS))
+
     def root(self, title: str) -> str:
         """The owner of the owner …; owners that go in a circle end at the first one seen twice."""
         seen = {title}

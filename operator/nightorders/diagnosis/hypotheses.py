@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from ..api.v1alpha1.common import Category
@@ -31,6 +32,7 @@ class Factor:
 FACTORS: Mapping[str, Factor] = {
     "mechanism named": Factor(Channel.STATUS, 20, "kubelet reports this very mechanism in a field made for it"),
     "mechanism likely": Factor(Channel.STATUS, 8, "kubelet reports the effect, the mechanism is the usual one behind it"),
+    "state fits": Factor(Channel.STATUS, 4, "the state is what this mechanism leaves, and some others do as well"),
     "only an exit": Factor(Channel.STATUS, 2, "a non-zero exit fits this and much else"),
     "nothing fails": Factor(Channel.STATUS, 20, "every replica is available"),
     "pods fail": Factor(Channel.STATUS, 1 / 20, "pods fail now, so it is neither nothing nor over"),
@@ -54,6 +56,13 @@ FACTORS: Mapping[str, Factor] = {
     "same image runs": Factor(Channel.CONTRAST, 1 / 4, "the very same image runs elsewhere"),
     "one node only": Factor(Channel.CONTRAST, 1 / 20, "it fails on one node only, and works on the others"),
     "registry fails elsewhere": Factor(Channel.CONTRAST, 1 / 2, "other images of the same registry fail too"),
+    "works elsewhere": Factor(Channel.CONTRAST, 6, "what differs from it in this one point works"),
+    "log says so": Factor(Channel.LOG, 8, "the failing program itself reports this mechanism"),
+    "metric shows it": Factor(Channel.METRIC, 8, "a series shows the mechanism, in the right window"),
+    "metric speaks against it": Factor(Channel.METRIC, 1 / 8, "a series that should move with it does not"),
+    "path observed": Factor(Channel.PATH, 6, "the failing one itself names what is broken: in its log, its status or its traffic"),
+    "path configured": Factor(Channel.PATH, 3, "a selector, a route or a setting leads from the symptom to what is broken"),
+    "path unknown": Factor(Channel.PATH, 1 / 10, "nothing leads from the symptom to what is broken"),
     "log names it": Factor(Channel.LOG, 5, "a log line names what was changed"),
     "log names a dead host": Factor(Channel.LOG, 1 / 20, "a log line names a Service without ready endpoints, which this does not explain"),
 }
@@ -84,7 +93,9 @@ class Candidate:
     """Object + category + change, and everything that speaks for or against it.
 
     `inferred`: links of the chain from faulty field to symptom that nobody saw; `counterfactual`: what the world looks like without
-    the fault was computed; `finding`: what it explains, and `explains`: how many pods of the current revision that is.
+    the fault was computed; `finding`: what it explains, and `explains`: how many pods of the current revision that is. `hits`: titles
+    (`Kind/name`) of what it breaks directly: the workloads whose pods fail of it, the Service that leads nowhere. `since`: when it began
+    to be broken, as far as the API tells; what is younger than the symptom did not cause it.
     """
 
     category: Category
@@ -100,6 +111,8 @@ class Candidate:
     refuted: str = ""
     finding: Finding | None = None
     explains: int = 0
+    hits: tuple[str, ...] = ()
+    since: datetime | None = None
 
     @property
     def grade(self) -> Grade:

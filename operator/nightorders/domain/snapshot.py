@@ -169,13 +169,40 @@ class LogExcerpt:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One series of an instant vector: its labels (without the metric's name) and its value, a finite number."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The answer to one PromQL question. `because` non-empty: not looked (refused, unreachable, garbage); then `points` proves nothing.
+
+    No points without `because`: Prometheus answered, and knows no such series.
+    """
+
+    promql: str
+    at: datetime
+    points: tuple[Point, ...] = ()
+    because: str = ""
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One namespace (and what of the cluster matters to it) at one moment. Kinds that are no key of `listings` were not looked at."""
+    """One namespace (and what of the cluster matters to it) at one moment. Kinds that are no key of `listings` were not looked at.
+
+    `beside`: other namespaces that this one leans on (kube-system for DNS, the home of a webhook's backend), with the few kinds that
+    matter there. `metrics`: answers by the name under which the engine asked.
+    """
 
     namespace: str
     at: datetime
     listings: Mapping[str, Listing]
     logs: Mapping[LogKey, LogExcerpt] = field(default_factory=dict)
+    beside: Mapping[str, Snapshot] = field(default_factory=dict)
+    metrics: Mapping[str, Vector] = field(default_factory=dict)
 
     def all(self, kind: str) -> tuple[KubeObject, ...]:
         """Every object of that kind that was seen; empty also when nobody looked (ask `looked`)."""

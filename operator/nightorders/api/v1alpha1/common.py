@@ -17,14 +17,33 @@ class ActionType(StrEnum):
 
 
 class Category(StrEnum):
-    """The mechanism of a fault, readable from the present state (docs/concepts.md lists when each one holds)."""
+    """The mechanism of a fault, readable from the present state; of several that fit, the first counts (docs/concepts.md)."""
 
     NO_FAULT = "NoFault"
+    QUOTA = "Quota"
+    ADMISSION = "Admission"
+    STORAGE = "Storage"
+    UNSCHEDULABLE = "Unschedulable"
     IMAGE_ACCESS = "ImageAccess"
     MISSING_OBJECT = "MissingObject"
-    BAD_CONFIGURATION = "BadConfiguration"
-    BAD_RELEASE = "BadRelease"
     RESOURCE_LIMIT = "ResourceLimit"
+    PROBE = "Probe"
+    BAD_CONFIGURATION = "BadConfiguration"
+    ACCESS_DENIED = "AccessDenied"
+    NETWORK_POLICY = "NetworkPolicy"
+    DNS = "DNS"
+    SERVICE_ROUTING = "ServiceRouting"
+    CERTIFICATE = "Certificate"
+    BAD_RELEASE = "BadRelease"
+    SCALE = "Scale"
+    AUTOSCALING = "Autoscaling"
+    OVERLOAD = "Overload"
+    DISRUPTION = "Disruption"
+    JOB = "Job"
+    NODE = "Node"
+    CONTROL_PLANE = "ControlPlane"
+    DEPENDENCY = "Dependency"
+    EXTERNAL = "External"
     UNKNOWN = "Unknown"
 
 

@@ -56,9 +56,24 @@ class Phase(StrEnum):
 class Signal(Model):
     """What the operator was told. Only the operator's account may write it; its text is untrusted."""
 
-    source: Annotated[Literal["Detector"], Field(description="Who reported: Detector is the operator's own watch on rollouts.")]
-    name: Annotated[Word, Field(description="Name of the signal, such as RolloutStuck.")]
-    starts_at: Annotated[Time, Field(description="When the symptom was first seen, from the API's own transition times.")]
+    source: Annotated[
+        Literal["Detector", "Alertmanager"],
+        Field(description="Who reported: Detector is the operator's own watch on rollouts, Alertmanager came in over the webhook."),
+    ]
+    name: Annotated[Word, Field(description="Name of the signal, such as RolloutStuck, or of the alert.")]
+    starts_at: Annotated[
+        Time, Field(description="When the symptom was first seen: from the API's own transition times, or as the alert says.")
+    ]
+    labels: Annotated[
+        dict[ShortLine, Line], Field(max_length=64, description="Labels of the alert: untrusted text, which only says where to look.")
+    ] = Field(default_factory=dict)
+    annotations: Annotated[dict[ShortLine, Line], Field(max_length=32, description="Annotations of the alert: untrusted text.")] = Field(
+        default_factory=dict
+    )
+    fingerprints: Annotated[
+        tuple[ShortLine, ...],
+        Field(max_length=8, json_schema_extra=ATOMIC, description="Alertmanager's fingerprint of the alert that opened this Incident."),
+    ] = ()
 
 
 class IncidentSpec(Model):
@@ -107,6 +122,14 @@ class IncidentSpec(Model):
     ] = False
 
 
+class AlertState(Model):
+    """An alert that this Incident stands for, as Alertmanager last told."""
+
+    fingerprint: ShortLine
+    state: Literal["Firing", "Resolved"]
+    at: Time
+
+
 class Evidence(Model):
     """One observation: the exact query, when it was made, and a redacted excerpt with its digest."""
 
@@ -136,7 +159,7 @@ class Guess(Model):
 class ChangeRef(Model):
     """What brought a fault in."""
 
-    kind: Annotated[Literal["Release", "Edit", "Deletion", "None"], Field(description="None: no change was seen.")]
+    kind: Annotated[Literal["Release", "Edit", "Deletion", "Expiry", "None"], Field(description="None: no change was seen.")]
     revision: ShortLine = ""
     at: Time | None = None
     by: Annotated[ShortLine, Field(description="Claimed author; field managers are chosen by the client, so this proves nothing.")] = ""
@@ -157,6 +180,13 @@ class Hypothesis(Model):
             )
         ),
     ]
+    confidence: Annotated[
+        Percent | None,
+        Field(
+            description="Percent of answers of this grade that were right on generated faults (docs/evaluation.md); absent: not counted yet."
+        ),
+    ] = None
+    basis: Annotated[ShortLine, Field(description="The count behind the percent, such as 187 of 199.")] = ""
     statement: Line
     supported_by: EvidenceIds = ()
     contradicted_by: EvidenceIds = ()
@@ -597,6 +627,9 @@ class IncidentStatus(ConditionedStatus):
     executions: Annotated[tuple[Execution, ...], Field(max_length=4, json_schema_extra=ATOMIC)] = ()
     verification: Verification | None = None
     shadow: Shadow | None = None
+    alerts: Annotated[
+        tuple[AlertState, ...], Field(max_length=64, json_schema_extra=ATOMIC, description="The alerts behind this Incident, newest last.")
+    ] = ()
     taken: Annotated[Taken | None, Field(description="Somebody said `nightorders take`: advice only, nobody else is called.")] = None
     escalation: Escalation | None = None
     timeline: Annotated[

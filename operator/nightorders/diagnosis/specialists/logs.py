@@ -22,13 +22,21 @@ _WIDTH = 500
 
 
 class Sign(Enum):
-    """What a log line seems to say."""
+    """What a log line seems to say. `Clue.subject` is what it is about, as each line here says."""
 
-    SETTING = "a setting is missing or wrong"
-    ARGUMENT = "an argument is not understood"
-    HOST = "a host cannot be reached"
-    FILE = "a file is missing or cannot be read"
-    EXCEPTION = "the program fails"
+    SETTING = "a setting is missing or wrong"  # its name
+    ARGUMENT = "an argument is not understood"  # the argument, without dashes
+    HOST = "a host cannot be reached"  # host name or address, without port
+    NAME = "a name cannot be resolved"  # the host name
+    CREDENTIALS = "a login is refused"  # the host or the user, where it is named
+    FORBIDDEN = "an API call is forbidden"  # system:serviceaccount:NAMESPACE:NAME, else the resource
+    CERTIFICATE = "a certificate is not accepted"  # the host, where it is named
+    POOL = "connections are used up"  # the host or the pool, where it is named
+    DISK = "a disk is full"  # the path, where it is named
+    MEMORY = "memory is used up"  # empty
+    UPSTREAM = "another service answers with errors"  # its host
+    FILE = "a file is missing or cannot be read"  # the path
+    EXCEPTION = "the program fails"  # empty
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,13 @@ class Clue:
     sign: Sign
     subject: str
     seen: Observation
+
+
+def clues_of(logs: Mapping[LogKey, LogExcerpt], pods: frozenset[str]) -> tuple[Clue, ...]:
+    """The clues in all logs of these pods, by name; each (sign, subject) once, as it was written last."""
+    mine = (x for k, x in sorted(logs.items(), key=lambda kv: (kv[0].pod, kv[0].container, not kv[0].previous)) if k.pod in pods)
+    found = {(c.sign, c.subject): c for x in mine if not x.because for c in _clues(x)}
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)
