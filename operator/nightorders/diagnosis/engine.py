@@ -17,11 +17,21 @@ from ..domain.diagnosis import Finding as Kind
 from ..domain.snapshot import KubeObject, LogKey, Snapshot
 from . import supervisor
 from .assess import assess
+from .claim import Claim
 from .evidence import safe
+from .explain import paths
 from .findings import TERMINAL
+from .focus import focus
+from .graph import WORKLOAD_KINDS
+from .neighbours import DNS_NAMESPACE, foreign_namespaces
 from .scene import Scene, Workload
 from .specialists import logs
 from .specialists.workload import WorkloadReport, examine
+from .world import World
+
+MOST_LOGS = 12
+MOST_QUIET = 3
+MOST_BESIDE = 4
 
 # Never Secret: listing them gives their values. What is missing among them shows in kubelet's messages.
 KINDS: tuple[tuple[str, str], ...] = (
@@ -93,24 +103,48 @@ class StuckRollout:
     revision_uid: str = ""
 
 
-def diagnose(snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevision, ...], now: datetime) -> Diagnosis:
-    """What is wrong with `target`, what that stands on, and what is not known. `healthy` is the Ledger's record of good revisions."""
-    return supervisor.diagnose(snapshot, target, healthy, now)
+def diagnose(
+    snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevision, ...], now: datetime, claim: Claim | None = None
+) -> Diagnosis:
+    """What is wrong with `target`, what that stands on, and what is not known.
+
+    `healthy` is the Ledger's record of good revisions; `claim` is what a signal says is wrong (None: a human asks).
+    """
+    return supervisor.diagnose(snapshot, target, healthy, now, claim)
 
 
 def wanted_logs(snapshot: Snapshot, target: ObjectRef) -> tuple[LogKey, ...]:
-    """Logs worth a query: of one failing pod per (revision, node, reason) its present and its previous run, at most four."""
+    """Logs worth a query: of one failing pod per (revision, node, reason) its present and its previous run, first the target's, then
+    those of what it leans on; of what merely is slow, one pod that runs. At most twelve.
+    """
     scene = Scene(snapshot, snapshot.at)
-    workload = _deployment(scene, target)
-    return logs.wanted(examine(scene, workload).findings) if workload else ()
+    obj = supervisor.find(snapshot, target)
+    if not isinstance(obj, KubeObject):
+        return ()
+    world = World(scene, (), None)
+    looked_at = focus(world, target, obj)
+    near = {t for s in looked_at.starts for t in (s, *paths(world.graph, s))}
+    mine = {w.title for w in looked_at.workloads}
+    others = [w for w in world.workloads if w.title not in mine and (looked_at.whole or w.title in near)]
+    keys = [k for w in (*looked_at.workloads, *others) for k in logs.wanted(world.case(w).report.findings)]
+    quiet = [w for w in looked_at.workloads if not world.case(w).report.failing][:MOST_QUIET]
+    running = [LogKey(p.name, c.name) for w in quiet for p in sorted(w.pods, key=lambda p: p.name)[:1] for c in p.containers if c.ever_ran]
+    return tuple(dict.fromkeys((*keys, *running)))[:MOST_LOGS]
+
+
+def wanted_namespaces(snapshot: Snapshot) -> tuple[str, ...]:
+    """Other namespaces that this one leans on: kube-system, homes of webhooks' backends, and those that are named as hosts; at most four."""
+    scene = Scene(snapshot, snapshot.at)
+    return tuple(n for n in dict.fromkeys((DNS_NAMESPACE, *foreign_namespaces(scene))) if n != snapshot.namespace)[:MOST_BESIDE]
 
 
 def symptom_holds(snapshot: Snapshot, target: ObjectRef, now: datetime) -> bool | None:
     """Whether the target still fails (True), is complete and available (False), or nothing can tell, as in mid-rollout (None)."""
     scene = Scene(snapshot, now)
-    workload = _deployment(scene, target)
-    if workload is None or not scene.looked("Pod"):
+    obj = supervisor.find(snapshot, target)
+    if target.kind not in WORKLOAD_KINDS or not isinstance(obj, KubeObject) or not scene.looked("Pod"):
         return None
+    workload = scene.workload(obj)
     report = examine(scene, workload)
     if _stuck(workload, report):
         return True
@@ -125,13 +159,6 @@ def stuck_rollouts(snapshot: Snapshot, now: datetime) -> tuple[StuckRollout, ...
     scene = Scene(snapshot, now)
     found = (_stuck_rollout(scene, scene.workload(obj)) for obj in scene.all("Deployment"))
     return tuple(s for s in found if s is not None)
-
-
-def _deployment(scene: Scene, target: ObjectRef) -> Workload | None:
-    if target.kind != "Deployment" or not target.api_version.startswith("apps/"):
-        return None
-    obj = scene.snapshot.find(target.kind, target.name)
-    return scene.workload(obj) if isinstance(obj, KubeObject) else None
 
 
 def _stuck(workload: Workload, report: WorkloadReport) -> bool:

@@ -36,6 +36,7 @@ FACTORS: Mapping[str, Factor] = {
     "only an exit": Factor(Channel.STATUS, 2, "a non-zero exit fits this and much else"),
     "nothing fails": Factor(Channel.STATUS, 20, "every replica is available"),
     "pods fail": Factor(Channel.STATUS, 1 / 20, "pods fail now, so it is neither nothing nor over"),
+    "signal stands": Factor(Channel.METRIC, 2, "whoever sent the signal still says so, or cannot be asked"),
     "dependency without endpoints": Factor(
         Channel.STATUS, 20, "what the program calls has no ready endpoint, and no hypothesis here explains that"
     ),
@@ -148,18 +149,18 @@ def _clipped(ratio: float) -> float:
     return min(CLIP, max(1 / CLIP, ratio))
 
 
-def rank(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """Standing ones by what they explain and how well, refuted ones last.
+def rank(candidates: Iterable[Candidate], size: int = 0) -> tuple[Candidate, ...]:
+    """Standing ones by how well they explain and how much of the symptom (of `size` failing pods), refuted ones last.
 
     Log lines order only the hypotheses about one object (and can lift Unknown): whoever can write a log line must not be able to point
     the operator at another object.
     """
-    every = tuple(candidates)
+    every = _distinct(candidates)
     standing = [c for c in every if not c.refuted and c.category not in (Category.UNKNOWN, Category.NO_FAULT)]
-    best: dict[tuple[int, str], tuple[float, float]] = {}
+    best: dict[tuple[int, str], float] = {}
     for c in standing:
-        best[_topic(c)] = max(best.get(_topic(c), (0.0, 0.0)), (c.explains, c.score(text=False)))
-    standing.sort(key=lambda c: (_descending(best[_topic(c)]), c.object, _descending((c.explains, c.score())), _ORDER.index(c.category)))
+        best[_topic(c)] = max(best.get(_topic(c), 0.0), c.score(text=False) * _share(c, size))
+    standing.sort(key=lambda c: (-best[_topic(c)], c.object, -c.score() * _share(c, size), _ORDER.index(c.category)))
     neutral = [c for c in every if not c.refuted and c.category in (Category.UNKNOWN, Category.NO_FAULT)]
     for c in sorted(neutral, key=lambda c: c.score(), reverse=True):
         at = next((i for i, s in enumerate(standing) if s.score() < c.score() or s.score() == c.score()), len(standing))
@@ -168,9 +169,28 @@ def rank(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     return _bounded(standing, refuted)
 
 
+def _distinct(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """One per object, category and finding, the best grounded; what stands somewhere is not refuted elsewhere."""
+    found: dict[tuple[str, Category, int], Candidate] = {}
+    for c in candidates:
+        key = (c.object, c.category, id(c.finding))
+        held = found.get(key)
+        if held is None or (bool(held.refuted), -held.score()) > (bool(c.refuted), -c.score()):
+            found[key] = c
+    standing = {(c.object, c.category) for c in found.values() if not c.refuted}
+    return tuple(c for c in found.values() if not c.refuted or (c.object, c.category) not in standing)
+
+
 def _topic(c: Candidate) -> tuple[int, str]:
     """What a hypothesis is about: one object as the origin of one finding."""
     return (id(c.finding), c.object)
+
+
+def _share(c: Candidate, size: int) -> float:
+    """How much of the symptom it explains: what is no finding about pods explains all that its path reaches."""
+    if c.finding is None or size <= 0:
+        return 1.0
+    return max(0.02, min(1.0, c.explains / size))
 
 
 def _bounded(standing: list[Candidate], refuted: list[Candidate]) -> tuple[Candidate, ...]:
@@ -179,7 +199,3 @@ def _bounded(standing: list[Candidate], refuted: list[Candidate]) -> tuple[Candi
     while len(standing) + min(len(refuted), 3) > MOST_SHOWN:
         standing.remove(next(c for c in reversed(standing) if c.category not in neutral))
     return (*standing, *refuted)[:MOST_SHOWN]
-
-
-def _descending(key: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(-k for k in key)

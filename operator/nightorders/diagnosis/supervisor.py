@@ -1,12 +1,11 @@
-"""The supervisor: lets each specialist look, has the origins ranked, and puts the answer together."""
+"""The supervisor: lets each specialist look, follows the graph from the symptom to what is broken, and puts the answer together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 from ..api.v1alpha1.common import Category, ObjectRef
 from ..api.v1alpha1.incident import BlastRadius, Change, Gap, Owner
@@ -15,101 +14,163 @@ from ..domain.diagnosis import Diagnosis
 from ..domain.diagnosis import Finding as Kind
 from ..domain.snapshot import Absent, KubeObject, NotLooked, Snapshot
 from . import telling
+from .anomalies import FINDERS
 from .answer import Answer, compose
-from .assess import State, assess
-from .case import CORE_KINDS, Case
-from .changes import history
+from .assess import State
+from .case import CORE_KINDS
+from .claim import Claim
 from .evidence import Believed, Channel, Known, Observation, safe
-from .findings import TERMINAL, CrashFinding, Finding, Trouble
-from .graph import Graph, build
+from .explain import Ways, related
+from .findings import CrashFinding, Trouble
+from .focus import KINDS, Focus, focus
 from .hypotheses import Candidate, Cap, Mark, rank
 from .origins import origins
 from .origins.crash import dead_dependency
-from .read import clock, count, earliest, listed
+from .read import clock, listed
 from .scene import Scene, Workload
-from .specialists import changes, logs, topology
-from .specialists.logs import LogReport
-from .specialists.workload import WorkloadReport, examine
+from .specialists import changes, topology
+from .symptom import Symptom, symptom_of
+from .world import World
 
 STALE_AFTER = timedelta(minutes=2)
 NEUTRAL = (Category.UNKNOWN, Category.NO_FAULT)
-_SUPPORTED = "Deployments (apps/v1)"
-_FAILED = State(Kind.UNKNOWN, "EngineFailed", "The engine failed on this data; nothing can be told.")
 _NO_CANDIDATES: tuple[Candidate, ...] = ()
 _NO_OWNERS: tuple[Owner, ...] = ()
 _NO_CHANGES: tuple[Change, ...] = ()
 _NO_GUESSES: tuple[Believed, ...] = ()
 _NO_FACTS: tuple[Known, ...] = ()
-T = TypeVar("T")
+_MOST_WORKLOADS = 200
 
 
-def diagnose(snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevision, ...], now: datetime) -> Diagnosis:
-    """The whole answer about one target."""
+def diagnose(
+    snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevision, ...], now: datetime, claim: Claim | None = None
+) -> Diagnosis:
+    """The whole answer about one target. `claim`: what the signal says is wrong with it."""
     scene = Scene(snapshot, now)
     title = safe(target.title, 250)
-    if target.kind != "Deployment" or not target.api_version.startswith("apps/"):
-        message = safe(f"{title} ({target.api_version}): this release diagnoses {_SUPPORTED} only. Ask about the Deployment behind it.")
+    if target.kind not in KINDS or (
+        snapshot.all(target.kind) and _group(snapshot.all(target.kind)[0].api_version) != _group(target.api_version)
+    ):
+        message = safe(f"{title} ({target.api_version}): nothing is known about objects of that kind. Ask about the workload behind it.")
         return Diagnosis(Kind.TARGET_UNKNOWN, "KindNotSupported", message, message)
-    match snapshot.find(target.kind, target.name):
+    match find(snapshot, target):
         case Absent() as absent:
-            return _missing_target(scene, absent, title)
+            return _missing_target(scene, absent, title, claim)
         case NotLooked() as unread:
             message = safe(f"{title} could not be looked at: {unread.because}")
-            gap = telling.gap("Deployment objects", unread.because, unread.fix)
+            gap = telling.gap(f"{target.kind} objects", unread.because, unread.fix)
             return Diagnosis(Kind.TARGET_UNKNOWN, "TargetNotRead", message, message, gaps=(gap,))
         case KubeObject() as obj:
-            return _Examination(scene, scene.workload(obj), healthy).answer()
+            world = World(scene, healthy, claim, tuple(_caps(scene)))
+            world.gaps.extend(telling.listing_gaps(scene))
+            return _Examination(world, focus(world, target, obj)).answer()
 
 
-def _missing_target(scene: Scene, absent: Absent, title: str) -> Diagnosis:
+def find(snapshot: Snapshot, target: ObjectRef) -> KubeObject | Absent | NotLooked:
+    """The target in the snapshot."""
+    found = snapshot.find(target.kind, target.name)
+    if target.kind == "Namespace" and not isinstance(found, KubeObject) and target.name == snapshot.namespace and snapshot.listings:
+        raw = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": target.name}}
+        return KubeObject(raw, "Namespace", "v1")  # a namespace that was listed from is there, whether or not it could be read itself
+    return found
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+def _missing_target(scene: Scene, absent: Absent, title: str, claim: Claim | None) -> Diagnosis:
     """The alert's object is gone or misnamed; names that are there are told, none is picked."""
-    names = sorted(o.name for o in scene.all("Deployment"))
-    words = safe(f"{title} does not exist in namespace {scene.snapshot.namespace}; Deployments there: {listed(names, 8) or 'none'}.")
+    kind = title.partition("/")[0]
+    names = sorted(o.name for o in scene.all(kind))
+    words = safe(f"{title} does not exist in namespace {scene.snapshot.namespace}; {kind}s there: {listed(names, 8) or 'none'}.")
     fact = Known(words, (Observation(Channel.STATUS, "Kubernetes", safe(absent.query), absent.at, words),))
-    return compose(Answer(Kind.TARGET_MISSING, "TargetAbsent", words, words, facts=(fact,)))
+    ranked: tuple[Candidate, ...] = ()
+    if claim is not None:
+        statement = f"The signal is about {title}, which is not there: it is over, or it names the wrong object."
+        nothing = Candidate(Category.NO_FAULT, title, safe(statement), marks=(Mark("state fits", fact.seen),), inferred=1)
+        unknown = Candidate(Category.UNKNOWN, title, "Something that the evidence does not show.", inferred=3)
+        ranked = (nothing, unknown)
+    return compose(Answer(Kind.TARGET_MISSING, "TargetAbsent", words, words, facts=(fact,), ranked=ranked))
 
 
 class _Examination:
-    """One diagnosis of one Deployment. A specialist that fails leaves a gap and an empty report, and never blocks the rest."""
+    """One diagnosis. A specialist that fails leaves a gap and an empty report, and never blocks the rest."""
 
-    def __init__(self, scene: Scene, workload: Workload, healthy: tuple[HealthyRevision, ...]) -> None:
-        self._scene = scene
-        self._workload = workload
-        self._gaps: list[Gap] = list(telling.listing_gaps(scene))
-        self._logs: dict[int, LogReport] = {}
-        report = self._ask("workload", lambda: examine(scene, workload), WorkloadReport((), frozenset(), (), None, None))
-        graph = self._ask("topology", lambda: build(scene), Graph())
-        current = [f.onset for f in report.findings if f.revision is workload.current and f.trouble is not Trouble.STARTING]
-        past = history(workload, healthy, earliest(*current), report.serving)
-        self._case = Case(scene, workload, report, past, graph, tuple(_caps(scene, workload)), self._read_logs)
-
-    def _ask(self, name: str, question: Callable[[], T], otherwise: T) -> T:
-        try:
-            return question()
-        except Exception as error:  # noqa: BLE001  one specialist's mistake over hostile data must not cost the others' answers
-            self._gaps.append(telling.gap(f"the {name} specialist", f"it failed: {type(error).__name__}"))
-            return otherwise
-
-    def _read_logs(self, finding: Finding) -> LogReport:
-        """The logs of a finding, read once."""
-        if id(finding) not in self._logs:
-            read = partial(logs.read_logs, self._scene.snapshot.logs, finding)
-            self._logs[id(finding)] = self._ask("logs", read, LogReport((), False, ()))
-        return self._logs[id(finding)]
+    def __init__(self, world: World, looked_at: Focus) -> None:
+        self._world = world
+        self._scene = world.scene
+        self._focus = looked_at
+        self._ask = world.ask
+        self._ways = Ways(world, looked_at)
 
     def answer(self) -> Diagnosis:
-        """State first; origins only where pods of the wished template fail."""
-        report = self._case.report
-        state = self._ask("workload", lambda: assess(self._scene, self._workload, report), _FAILED)
-        if state.kind is not Kind.FAULT:
-            return self._compose(state, self._rank(state, ()), ())
-        troubles = [f for f in report.findings if f.trouble in TERMINAL]
-        candidates = [c for f in troubles for c in self._ask("workload", partial(origins, self._case, f), _NO_CANDIDATES)]
-        ranked = self._rank(state, candidates)
+        """The symptom first; then everything that may be behind it, along the paths that lead there."""
+        symptom = symptom_of(self._world, self._focus)
+        candidates = self._candidates(symptom)
+        symptom = symptom.given(candidates)
+        ranked = self._rank(symptom, candidates)
+        state = symptom.state
         first = next((c for c in ranked if not c.refuted), None)
-        if first is None or first.category in NEUTRAL:
+        if state.kind in (Kind.FAULT, Kind.UNKNOWN) and first is not None and first.category not in NEUTRAL:
+            state = replace(state, kind=Kind.FAULT)
+        elif state.kind is Kind.FAULT:
             state = replace(state, kind=Kind.UNKNOWN, reason="OriginNotShown", words=self._untold(state, first))
-        return self._compose(state, ranked, candidates)
+        return self._compose(state, symptom, ranked, candidates)
+
+    # ------------------------------------------------------------ candidates
+
+    def _candidates(self, symptom: Symptom) -> tuple[Candidate, ...]:
+        """Origins of failing pods, wherever the paths lead, and everything else that is broken there."""
+        found: list[Candidate] = []
+        if symptom.looks:
+            for w in self._on_the_way():
+                found += self._own(w)
+            for name, finder in FINDERS.items():
+                found += self._ask(name, lambda f=finder: tuple(f(self._world)), _NO_CANDIDATES)  # type: ignore[misc]
+        return related(self._world, self._focus, self._ways, found, symptom.onset)
+
+    def _on_the_way(self) -> Iterator[Workload]:
+        """The focus, and the workloads that it leans on, nearest first."""
+        yield from self._focus.workloads[:_MOST_WORKLOADS]
+        mine = {w.title for w in self._focus.workloads}
+        if not self._focus.whole:
+            reached = self._ways.reached
+            yield from (w for w in self._world.workloads if w.title in reached and w.title not in mine)
+
+    def _own(self, w: Workload) -> tuple[Candidate, ...]:
+        case = self._world.case(w)
+        every = [c for f in case.report.findings for c in self._ask("workload", partial(origins, case, f), _NO_CANDIDATES)]
+        return tuple(replace(c, hits=c.hits or (w.title,)) for c in every)
+
+    # ------------------------------------------------------------ ranking
+
+    def _rank(self, symptom: Symptom, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        return rank((*candidates, self._nothing(symptom), self._something(symptom)), symptom.size)
+
+    def _nothing(self, symptom: Symptom) -> Candidate:
+        """NoFault: it stands when every replica is available, when it is on its way by itself, or meant; whatever fails refutes it."""
+        name = "pods fail" if symptom.against else "nothing fails"
+        return Candidate(
+            Category.NO_FAULT,
+            self._focus.title,
+            safe(symptom.benign or "Nothing is wrong, or it is over."),
+            marks=() if symptom.claimed and not symptom.against else (Mark(name, symptom.seen),),
+            inferred=2 if symptom.claimed else 0,
+            counterfactual=not symptom.claimed,
+            caps=self._world.caps,
+            refuted=safe(symptom.against, 900),
+        )
+
+    def _something(self, symptom: Symptom) -> Candidate:
+        """Unknown: something that nobody named. A dead dependency speaks for it, if no candidate is that."""
+        state = symptom.state
+        marks = tuple(Mark("dependency without endpoints", (line,)) for _, line in self._dead())[:1]
+        marks = (*marks, *((Mark("signal stands"),) if symptom.claimed else ()))
+        told = "" if state.kind is Kind.FAULT else f": {state.words}"
+        refuted = state.words if state.kind in (Kind.NO_FAULT, Kind.PROGRESSING) else ""
+        statement = safe(f"An origin that the evidence does not show{told or '.'}")
+        return Candidate(Category.UNKNOWN, self._focus.title, statement, marks=marks, inferred=3, refuted=safe(refuted, 900))
 
     def _untold(self, state: State, first: Candidate | None) -> str:
         """What is told when no origin is shown: the symptom, and the best lead."""
@@ -119,41 +180,20 @@ class _Examination:
         return safe(f"{state.words} {lead or 'Its origin is not shown.'}")
 
     def _dead(self) -> Iterator[tuple[str, Observation]]:
-        for f in self._case.report.findings:
-            if isinstance(f, CrashFinding) and (dead := dead_dependency(self._case, f)):
-                yield dead
+        for w in self._focus.workloads:
+            case = self._world.case(w)
+            for f in case.report.findings:
+                if isinstance(f, CrashFinding) and (dead := dead_dependency(case, f)):
+                    yield dead
 
-    def _rank(self, state: State, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        return rank((*candidates, self._nothing(state), self._something(state)))
+    # ------------------------------------------------------------ the answer
 
-    def _nothing(self, state: State) -> Candidate:
-        """NoFault: it stands when every replica is available, and is refuted by whatever is not."""
-        failing, refuted = self._case.report.failing, ""
-        if state.kind is not Kind.NO_FAULT:
-            refuted = f"failing now: {count(len(failing), 'pod')}" if failing else state.words
-        mark = Mark("pods fail" if refuted else "nothing fails", (telling.saw_status(self._case),))
-        return Candidate(
-            Category.NO_FAULT,
-            self._workload.title,
-            "Nothing is wrong, or it is over.",
-            marks=(mark,),
-            inferred=0,
-            counterfactual=True,
-            caps=self._case.caps,
-            refuted=safe(refuted, 900),
-        )
-
-    def _something(self, state: State) -> Candidate:
-        """Unknown: something that nobody named. A dead dependency speaks for it, since no category of this release is that."""
-        marks = tuple(Mark("dependency without endpoints", (line,)) for _, line in self._dead())[:1]
-        told = "" if state.kind is Kind.FAULT else f": {state.words}"
-        refuted = state.words if state.kind is Kind.NO_FAULT else ""
-        statement = safe(f"An origin that the evidence does not show{told or '.'}")
-        return Candidate(Category.UNKNOWN, self._workload.title, statement, marks=marks, inferred=3, refuted=safe(refuted, 900))
-
-    def _compose(self, state: State, ranked: tuple[Candidate, ...], candidates: Iterable[Candidate]) -> Diagnosis:
-        case, ill = self._case, state.kind in (Kind.FAULT, Kind.UNKNOWN)
+    def _compose(self, state: State, symptom: Symptom, ranked: tuple[Candidate, ...], candidates: tuple[Candidate, ...]) -> Diagnosis:
+        ill = state.kind in (Kind.FAULT, Kind.UNKNOWN)
         top = next((c for c in ranked if not c.refuted), None) if state.kind is Kind.FAULT else None
+        cases = [self._world.case(w) for w in self._focus.workloads]
+        primary = self._focus.primary
+        case = self._world.case(primary) if primary is not None else None
         answer = Answer(
             kind=state.kind,
             reason="OriginShown" if top else state.reason,
@@ -161,34 +201,47 @@ class _Examination:
             grade=_grade(top) if top else "",
             summary=(top.summary or top.statement) if top else state.words,
             ranked=ranked,
-            facts=self._ask("workload", lambda: tuple(telling.facts(case, state)), _NO_FACTS),
-            guesses=self._ask("logs", lambda: tuple(telling.guesses(case)), _NO_GUESSES),
-            unexplained=tuple(telling.unexplained(case, top, candidates)),
-            blast_radius=self._ask("topology", lambda: topology.blast_radius(self._scene, case.graph, self._workload), BlastRadius()),
-            owners=self._ask("topology", lambda: topology.owners(self._workload), _NO_OWNERS),
-            changes=self._ask("changes", lambda: changes.recent(self._scene, case.history, case.report.onset), _NO_CHANGES),
-            symptom_since=case.report.onset if ill else None,
-            terminal_since=case.report.terminal_since if ill else None,
-            failing_revision=self._failing_revision() if ill else "",
+            facts=self._ask("workload", lambda: tuple(telling.facts(self._world, self._focus, cases, state, symptom)), _NO_FACTS),
+            guesses=self._ask("logs", lambda: tuple(g for c in cases for g in telling.guesses(c)), _NO_GUESSES),
+            unexplained=tuple(telling.unexplained(cases, top, candidates)),
+            blast_radius=self._ask("topology", self._blast, BlastRadius()),
+            owners=self._ask("topology", self._owners, _NO_OWNERS),
+            changes=self._ask("changes", lambda: self._changes(symptom), _NO_CHANGES),
+            symptom_since=symptom.onset if ill else None,
+            terminal_since=case.report.terminal_since if ill and case else None,
+            failing_revision=self._failing_revision(primary) if ill and primary else "",
         )
-        gaps = (*telling.evidence_gaps(case), *self._gaps)
+        gaps: tuple[Gap, ...] = (*(g for c in cases for g in telling.evidence_gaps(c)), *telling.claim_gaps(self._world), *self._world.gaps)
         return compose(replace(answer, gaps=gaps))
 
-    def _failing_revision(self) -> str:
-        current = self._workload.current
-        failing = any(f.revision is current and f.trouble in TERMINAL for f in self._case.report.findings)
-        return current.uid if current is not None and failing and self._workload.sets_known else ""
+    def _blast(self) -> BlastRadius:
+        primary = self._focus.primary
+        if primary is not None:
+            return topology.blast_radius(self._scene, self._world.graph, primary)
+        return BlastRadius(workloads=tuple(safe(w.title, 256) for w in self._focus.workloads[:32]))
+
+    def _owners(self) -> tuple[Owner, ...]:
+        primary = self._focus.primary
+        return topology.owners(primary) if primary is not None else ()
+
+    def _changes(self, symptom: Symptom) -> tuple[Change, ...]:
+        found = [c for w in self._focus.workloads[:20] for c in changes.recent(self._scene, self._world.case(w).history, symptom.onset)]
+        return tuple(sorted(dict.fromkeys(found), key=lambda c: (c.at, c.object), reverse=True)[: changes.MOST_CHANGES])
+
+    def _failing_revision(self, workload: Workload) -> str:
+        current = workload.current
+        findings = self._world.case(workload).report.findings
+        failing = any(f.revision is current and f.trouble not in (Trouble.STARTING,) for f in findings)
+        return current.uid if current is not None and failing and workload.sets_known else ""
 
 
-def _caps(scene: Scene, workload: Workload) -> Iterator[Cap]:
+def _caps(scene: Scene) -> Iterator[Cap]:
     """What was not looked at could refute anything: it caps every hypothesis, and the gaps say what would lift it."""
     missing = [k for k in CORE_KINDS if not scene.looked(k)]
     if missing:
         yield Cap("B", f"{listed(missing, 4)} objects were not looked at and could refute it")
     if scene.now - scene.snapshot.at > STALE_AFTER:
         yield Cap("B", f"the snapshot was taken {clock(scene.snapshot.at)} and is stale")
-    if workload.duplicate_numbers:
-        yield Cap("C", "two ReplicaSets claim the same revision number, so the order of releases is not known")
 
 
 def _grade(top: Candidate) -> str:

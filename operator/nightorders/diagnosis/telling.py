@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..api.meta import line
 from ..api.v1alpha1.common import Category
@@ -20,8 +21,14 @@ from .origins.crash import dead_dependency
 from .read import clock, count, sentence
 from .scene import Scene
 from .specialists import changes, logs
+from .world import World
+
+if TYPE_CHECKING:
+    from .focus import Focus
+    from .symptom import Symptom
 
 _MOST_FINDINGS = 10
+_MOST_WORKLOADS = 4
 _MOST_CLUES = 3
 _DESCRIBED = frozenset({Trouble.NOT_READY, Trouble.NOT_MADE, Trouble.UNSCHEDULED, Trouble.PROBE})
 _PLURALS = {"HorizontalPodAutoscaler": "horizontalpodautoscalers", "Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
@@ -32,11 +39,27 @@ def saw_status(case: Case) -> Observation:
     w = case.workload
     numbers = f"wants {w.desired}, has {w.replicas}, updated {w.updated}, available {w.available}" + ("; paused" if w.paused else "")
     told = "".join(f"; {n}={c.status} {c.reason}: {redact(c.message)}" for n, c in sorted(w.conditions.items()))
-    return seen(case.scene.listing("Deployment"), f"{w.title}: {numbers}{told}")
+    return seen(case.scene.listing(w.obj.kind), f"{w.title}: {numbers}{told}")
 
 
-def facts(case: Case, state: State) -> Iterator[Known]:
+def facts(world: World, focus: Focus, cases: Sequence[Case], state: State, symptom: Symptom) -> Iterator[Known]:
     """What is known, each with what it stands on."""
+    if not cases:
+        yield Known(safe(f"{focus.title}: {symptom.seen[0].text}"), symptom.seen[:1])
+    for case in cases[:_MOST_WORKLOADS]:
+        yield from _of_workload(case, state)
+    yield from _elsewhere(world, focus)
+
+
+def _elsewhere(world: World, focus: Focus) -> Iterator[Known]:
+    """Other workloads of the namespace that are in trouble, whatever they have to do with it."""
+    mine = {w.title for w in focus.workloads}
+    for w in world.workloads:
+        if w.title not in mine and (f := next((f for f in world.case(w).report.findings if f.trouble is not Trouble.STARTING), None)):
+            yield Known(safe(f"Beside it, {w.title}: {sentence(f.words)}"), f.seen[:2])
+
+
+def _of_workload(case: Case, state: State) -> Iterator[Known]:
     w, current, baseline = case.workload, case.history.current, case.history.baseline
     counted = f"{w.updated} are of the wished template, {w.available} are available"
     yield Known(safe(f"{w.title} wants {count(w.desired, 'replica')}; {counted}."), (saw_status(case),))
@@ -91,10 +114,12 @@ def _about_exit(case: Case, f: CrashFinding, kubectl: tuple[str, ...], pod: str)
         yield Believed(f"The log of container {f.container} may say why it exits.", f.seen[:1], settle)
 
 
-def unexplained(case: Case, top: Candidate | None, candidates: Iterable[Candidate]) -> Iterator[Known]:
+def unexplained(cases: Iterable[Case], top: Candidate | None, candidates: Iterable[Candidate]) -> Iterator[Known]:
     """Trouble that the first hypothesis does not account for: putting its cause right would leave this."""
     every = tuple(candidates)
-    for f in case.report.findings:
+    if top is not None and top.finding is None:
+        return  # it stands on a path from all of the symptom to one origin
+    for f in (f for case in cases for f in case.report.findings):
         if top is None or f is top.finding or f.trouble is Trouble.STARTING:
             continue
         own = next((c for c in every if c.finding is f and not c.refuted and c.category is not Category.UNKNOWN), None)
@@ -109,6 +134,16 @@ def _same_repair(c: Candidate, top: Candidate) -> bool:
     if c.change is None or top.change is None or top.change.kind != "Release":
         return c.category is top.category and (c.change and c.change.kind) == (top.change and top.change.kind)
     return (c.change.kind, c.change.revision) == (top.change.kind, top.change.revision)
+
+
+def claim_gaps(world: World) -> Iterator[Gap]:
+    """A signal that could not be asked for again."""
+    claim = world.claim
+    if claim is not None and claim.firing is None and not claim.resolved and claim.because:
+        yield gap(f"whether {claim.name} still holds", claim.because)
+    for name, vector in sorted(world.scene.snapshot.metrics.items()):
+        if vector.because:
+            yield gap(f"series {name}", vector.because)
 
 
 def gap(what: str, because: str, fix: str = "") -> Gap:

@@ -70,7 +70,9 @@ class World:
             current = [f.onset for f in report.findings if f.revision is workload.current and f.trouble is not Trouble.STARTING]
             past = history(workload, self._healthy, earliest(*current), report.serving)
             read = partial(self._read_logs, workload.title)
-            self._cases[workload.title] = Case(self.scene, workload, report, past, self.graph, self.caps, read)
+            doubled = "two ReplicaSets claim the same revision number, so the order of releases is not known"
+            caps = (*self.caps, Cap("C", doubled)) if workload.duplicate_numbers else self.caps
+            self._cases[workload.title] = Case(self.scene, workload, report, past, self.graph, caps, read)
         return self._cases[workload.title]
 
     def _read_logs(self, title: str, finding: Finding) -> LogReport:

@@ -712,9 +712,9 @@ STATES = (
         Expected(Finding.TARGET_UNKNOWN, reason="TargetNotRead"),
     ),
     Situation(
-        "StatefulSet",
+        "StatefulSet that is not there",
         healthy,
-        Expected(Finding.TARGET_UNKNOWN, reason="KindNotSupported", says="Deployment"),
+        Expected(Finding.TARGET_MISSING, reason="TargetAbsent"),
         ObjectRef(api_version="apps/v1", kind="StatefulSet", name="db"),
     ),
     Situation(

@@ -1,0 +1,149 @@
+"""The symptom: what the target's own state shows, what the signal claims beside that, and whether there is anything to explain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..api.v1alpha1.common import Category
+from ..domain.diagnosis import Finding as Kind
+from . import telling
+from .assess import State, assess
+from .claim import Claim
+from .evidence import Channel, Observation, safe, seen
+from .findings import Trouble
+from .focus import Focus
+from .hypotheses import Candidate
+from .read import count, earliest, listed, mapping, objects, word
+from .world import World
+
+_FAILED = State(Kind.UNKNOWN, "EngineFailed", "The engine failed on this data; nothing can be told.")
+# Alerts of which the API server itself shows whether they hold: where the state is well, they are over, whatever anybody claims.
+_BY_STATE = re.compile(
+    r"Kube(Deployment|StatefulSet|DaemonSet|Pod(NotReady|CrashLooping)|ContainerWaiting|Job|Node|Hpa|Quota|Replica)\w*|RolloutStuck"
+)
+_ORDER = (Kind.FAULT, Kind.UNKNOWN, Kind.PROGRESSING, Kind.NO_FAULT)
+_NEUTRAL = (Category.UNKNOWN, Category.NO_FAULT)
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """`state` is what is told; `size` the failing pods of the focus; `against` why it is not nothing (empty: NoFault stands).
+
+    `benign`: how NoFault is told; `looks`: whether origins are sought at all; `claimed`: only the signal says that anything is wrong.
+    """
+
+    state: State
+    onset: datetime | None
+    size: int
+    seen: tuple[Observation, ...]
+    against: str = ""
+    benign: str = ""
+    looks: bool = True
+    claimed: bool = False
+    title: str = ""
+
+    def given(self, candidates: Iterable[Candidate]) -> Symptom:
+        """The symptom in the light of what was found broken: a route that leads nowhere is a fault, though every pod is Ready."""
+        if self.state.kind not in (Kind.NO_FAULT, Kind.UNKNOWN) or not self.looks:
+            return self
+        broken = [c for c in candidates if not c.refuted and c.category not in _NEUTRAL and c.grade in ("A", "B", "C")]
+        if not broken:
+            return self
+        told = max(broken, key=lambda c: c.score())
+        against = self.against or safe(told.statement, 900)
+        if self.state.kind is Kind.UNKNOWN:
+            return replace(self, against=against)
+        return replace(self, state=State(Kind.FAULT, "AnomalyFound", told.statement), against=against)
+
+
+def symptom_of(world: World, focus: Focus) -> Symptom:
+    """What there is to explain."""
+    states = [world.ask("workload", lambda w=w: assess(world.scene, w, world.case(w).report), _FAILED) for w in focus.workloads]  # type: ignore[misc]
+    reports = [world.case(w).report for w in focus.workloads]
+    onset = earliest(*(r.onset for r in reports))
+    failing = sum(len(r.failing) for r in reports)
+    observed = tuple(telling.saw_status(world.case(w)) for w in focus.workloads[:4]) or (saw_target(world, focus),)
+    state = _together(states, focus)
+    if state is None:
+        return _without_workloads(world, focus, observed)
+    base = Symptom(state, onset, failing, observed, title=focus.title)
+    match state.kind:
+        case Kind.NO_FAULT:
+            return _well(world, focus, base)
+        case Kind.PROGRESSING:
+            return replace(base, looks=False, benign=f"Nothing is wrong: {state.words}")
+        case _:
+            told = f"failing now: {count(failing, 'pod')}" if failing else state.words
+            return replace(base, against=told)
+
+
+def _together(states: list[State], focus: Focus) -> State | None:
+    """The gravest of them, telling how many others there are."""
+    if not states:
+        return None
+    gravest = min(states, key=lambda s: _ORDER.index(s.kind) if s.kind in _ORDER else len(_ORDER))
+    if len(states) == 1:
+        return gravest
+    ill = [w.title for w, s in zip(focus.workloads, states, strict=True) if s.kind in (Kind.FAULT, Kind.UNKNOWN)]
+    if not ill:
+        return gravest
+    others = f" ({len(ill)} of {count(len(states), 'workload')} are in trouble: {listed(ill, 4)})" if len(ill) > 1 else ""
+    return replace(gravest, words=safe(f"{gravest.words.rstrip('.')}{others}."))
+
+
+def _well(world: World, focus: Focus, base: Symptom) -> Symptom:
+    """Every replica is available. Whether that is all depends on what was claimed."""
+    claim = world.claim
+    if claim is None:
+        return base
+    what = safe(claim.name, 120)
+    if claim.resolved or claim.firing is False:
+        why = safe(claim.because, 300) or "its source says that it is over"
+        return replace(base, looks=False, benign=f"The signal {what} no longer holds: {why}. {base.state.words}")
+    if _BY_STATE.fullmatch(claim.name) and focus.workloads:
+        words = f"The signal {what} does not hold (any more): {base.state.words}"
+        return replace(base, state=replace(base.state, words=safe(words)), looks=False, benign=safe(words))
+    asked = f"Prometheus: {safe(claim.because, 300)}" if claim.because else "nobody could be asked whether it holds now"
+    words = f"{base.state.words.rstrip('.')}; the signal {what} says otherwise ({asked})."
+    against = f"the signal {what} fires now" if claim.firing else ""
+    return replace(base, state=State(Kind.UNKNOWN, "SignalNotConfirmed", safe(words)), against=against, claimed=True, onset=claim.starts_at)
+
+
+def _without_workloads(world: World, focus: Focus, observed: tuple[Observation, ...]) -> Symptom:
+    """A Node, a claim, a Service that selects nothing: what is wrong with it, a finder says."""
+    claim = world.claim
+    onset = claim.starts_at if claim else None
+    over = claim is not None and (claim.resolved or claim.firing is False)
+    words = f"Nothing is found wrong with {safe(focus.title, 250)}."
+    if over:
+        assert claim is not None
+        words = f"The signal {safe(claim.name, 120)} no longer holds ({safe(claim.because, 300) or 'its source says so'}). {words}"
+    if claim is not None and not over and not _BY_STATE.fullmatch(claim.name):
+        told = f"{words.rstrip('.')}; the signal {safe(claim.name, 120)} says otherwise."
+        against = f"the signal {safe(claim.name, 120)} fires now" if claim.firing else ""
+        state = State(Kind.UNKNOWN, "SignalNotConfirmed", told)
+        return Symptom(state, onset, 0, observed, against=against, claimed=True, title=focus.title)
+    return Symptom(State(Kind.NO_FAULT, "NothingWrong", words), onset, 0, observed, benign=words, title=focus.title)
+
+
+def saw_target(world: World, focus: Focus) -> Observation:
+    """The target's own conditions."""
+    status = mapping(focus.obj.raw.get("status"))
+    told = "; ".join(
+        f"{word(c.get('type'))}={word(c.get('status'))} {word(c.get('reason'))}: {word(c.get('message'))[:120]}"
+        for c in objects(status.get("conditions"))[:6]
+    )
+    return seen(world.scene.listing(focus.obj.kind), f"{focus.title}: {told or 'no conditions'}", Channel.STATUS)
+
+
+def claim_says(claim: Claim | None) -> str:
+    """The signal in one line; empty without one."""
+    return "" if claim is None else f"signal {claim.name}" + (f": {claim.because}" if claim.because else "")
+
+
+def troubles(world: World, focus: Focus) -> frozenset[Trouble]:
+    """Kinds of trouble among the focus's pods."""
+    return frozenset(f.trouble for w in focus.workloads for f in world.case(w).report.findings)
