@@ -9,6 +9,11 @@ AUTO ?=
 KUBECONTEXT ?=
 NAMESPACE ?=
 CRASH ?=
+DIR ?= scenarios/open
+ONLY ?=
+PROVE ?=
+JOBS ?=
+ARGS ?=
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 
@@ -66,6 +71,10 @@ verify: $(INSTALLED) ## Fail if a generated file differs from the models
 .PHONY: crash
 crash: $(INSTALLED) ## Kill the operator at every write of a run and compare the end with a run without a fault (CRASH="--slice", "--resume", …)
 	@$(BIN)/python -m tests.crash $(CRASH)
+
+.PHONY: scenarios
+scenarios: $(INSTALLED) ## Break a cluster in many ways and score the operator (DIR=…, ONLY=id, PROVE=1 to prove the scenarios, JOBS=n, ARGS="…")
+	@$(BIN)/python -m tools.scenarios $(if $(PROVE),prove,run) "$(DIR)" $(foreach id,$(ONLY),--only $(id)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure latency, requests and memory against the floor of the same cluster
