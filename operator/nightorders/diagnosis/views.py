@@ -101,7 +101,12 @@ class Container:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod. `birth` is when the kubelet took it on, else its creation."""
+    """A pod. `birth` is when the kubelet took it on, else its creation.
+
+    `reason` and `message` are the status's own words for a pod that has ended (`Evicted`, `DeadlineExceeded`). `judged`: a scheduler has
+    written the PodScheduled condition, whose reason while it is false is `scheduling` (`Unschedulable`, `SchedulingGated`). `disruption`:
+    the reason of the condition DisruptionTarget (`DeletionByPodGC`, `PreemptionByScheduler`, `EvictionByEvictionAPI`).
+    """
 
     name: str
     uid: str
@@ -119,6 +124,11 @@ class Pod:
     unschedulable: str
     settled: datetime | None
     spec: Mapping[str, Any] = field(repr=False)
+    reason: str = ""
+    message: str = ""
+    scheduling: str = ""
+    judged: bool = False
+    disruption: str = ""
 
     @property
     def birth(self) -> datetime | None:
@@ -233,7 +243,7 @@ def controller_of(obj: KubeObject) -> tuple[str, str, str]:
 def pod_view(obj: KubeObject) -> Pod:
     metadata, spec, status = (mapping(obj.raw.get(k)) for k in ("metadata", "spec", "status"))
     found = conditions(status)
-    ready, scheduled = found.get("Ready"), found.get("PodScheduled")
+    ready, scheduled, disrupted = found.get("Ready"), found.get("PodScheduled"), found.get("DisruptionTarget")
     owner_uid, owner_kind, _ = controller_of(obj)
     return Pod(
         name=word(metadata.get("name")),
@@ -252,6 +262,11 @@ def pod_view(obj: KubeObject) -> Pod:
         unschedulable=scheduled.message or scheduled.reason if scheduled and scheduled.status == "False" else "",
         settled=max((c.changed for c in found.values() if c.changed), default=None),
         spec=spec,
+        reason=word(status.get("reason")),
+        message=word(status.get("message")),
+        scheduling=scheduled.reason if scheduled and scheduled.status == "False" else "",
+        judged=scheduled is not None,
+        disruption=disrupted.reason if disrupted and disrupted.status == "True" else "",
     )
 
 
@@ -276,3 +291,152 @@ def event_view(obj: KubeObject) -> Event:
     first = when(raw.get("firstTimestamp")) or when(raw.get("eventTime")) or obj_created(obj)
     last = when(series.get("lastObservedTime")) or when(raw.get("lastTimestamp")) or first
     return Event(word(raw.get("reason")), word(raw.get("message")), raw.get("type") == "Warning", first, last)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Job's wishes and state. `limit`: activeDeadlineSeconds; `failure`: reason of the condition that it failed for good, with `told`.
+
+    `backoff`: how many failed pods it puts up with. `ended`: when it completed or failed.
+    """
+
+    name: str
+    uid: str
+    active: int
+    succeeded: int
+    failed: int
+    parallelism: int
+    completions: int
+    backoff: int
+    limit: int | None
+    suspended: bool
+    complete: bool
+    failure: str
+    told: str
+    created: datetime | None
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def title(self) -> str:
+        return f"Job/{self.name}"
+
+    @property
+    def running(self) -> bool:
+        """Neither complete nor failed for good."""
+        return not self.complete and not self.failure
+
+    @property
+    def took(self) -> timedelta | None:
+        """From its start to its end, once it has ended."""
+        return self.ended - self.started if self.ended and self.started and self.ended >= self.started else None
+
+
+def job_view(obj: KubeObject) -> Job:
+    """A Job, with the API's defaults where a field is absent."""
+    spec, status = mapping(obj.raw.get("spec")), mapping(obj.raw.get("status"))
+    found = conditions(status)
+    done, broken = (found.get(k) for k in ("Complete", "Failed"))
+    broken = broken if broken and broken.status == "True" else next((c for c in (found.get("FailureTarget"),) if c), None)
+    complete = done is not None and done.status == "True"
+    failed = broken is not None and broken.status == "True"
+    parallelism = max(0, number(spec.get("parallelism"), 1))
+    ended = when(status.get("completionTime")) or (broken.changed if broken and failed else None)
+    return Job(
+        name=obj.name,
+        uid=obj.uid,
+        active=max(0, number(status.get("active"))),
+        succeeded=max(0, number(status.get("succeeded"))),
+        failed=max(0, number(status.get("failed"))),
+        parallelism=parallelism,
+        completions=max(0, number(spec.get("completions"), max(1, parallelism) if "parallelism" in spec else 1)),
+        backoff=max(0, number(spec.get("backoffLimit"), 6)),
+        limit=number(spec.get("activeDeadlineSeconds")) if isinstance(spec.get("activeDeadlineSeconds"), int) else None,
+        suspended=flag(spec.get("suspend")),
+        complete=complete,
+        failure=(broken.reason or "Failed") if broken and failed and not complete else "",
+        told=broken.message if broken and failed else "",
+        created=obj_created(obj),
+        started=when(status.get("startTime")),
+        ended=ended,
+    )
+
+
+@dataclass(frozen=True)
+class Cron:
+    """A CronJob's own settings and what its controller last did. `starting`: startingDeadlineSeconds; `active`: Jobs that it waits for."""
+
+    schedule: str
+    zone: str
+    suspended: bool
+    concurrency: str
+    starting: int | None
+    created: datetime | None
+    scheduled: datetime | None
+    succeeded: datetime | None
+    active: tuple[str, ...]
+
+
+def cron_view(obj: KubeObject) -> Cron:
+    """A CronJob's own part; its Jobs are revisions of the workload."""
+    spec, status = mapping(obj.raw.get("spec")), mapping(obj.raw.get("status"))
+    starting = spec.get("startingDeadlineSeconds")
+    return Cron(
+        schedule=word(spec.get("schedule"))[:200],
+        zone=word(spec.get("timeZone"))[:100],
+        suspended=flag(spec.get("suspend")),
+        concurrency=word(spec.get("concurrencyPolicy")) or "Allow",
+        starting=number(starting) if isinstance(starting, int) and not isinstance(starting, bool) else None,
+        created=obj_created(obj),
+        scheduled=when(status.get("lastScheduleTime")),
+        succeeded=when(status.get("lastSuccessfulTime")),
+        active=tuple(word(a.get("name")) for a in objects(status.get("active"))),
+    )
+
+
+@dataclass(frozen=True)
+class Taint:
+    """A taint of a node; `since` where the API tells it."""
+
+    key: str
+    value: str
+    effect: str
+    since: datetime | None
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a scheduler looks at. `room`: allocatable quantities as written, by resource."""
+
+    name: str
+    labels: Mapping[str, str] = field(repr=False)
+    annotations: Mapping[str, str] = field(repr=False)
+    taints: tuple[Taint, ...]
+    cordoned: bool
+    ready: bool
+    room: Mapping[str, str] = field(repr=False)
+    obj: KubeObject = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        return f"Node/{self.name}"
+
+
+def node_view(obj: KubeObject) -> Node:
+    """A node as the scheduler sees it. Without a Ready condition it counts as ready: the taint decides, not the condition."""
+    spec, status = mapping(obj.raw.get("spec")), mapping(obj.raw.get("status"))
+    ready = conditions(status).get("Ready")
+    taints = tuple(
+        Taint(word(t.get("key")), word(t.get("value")), word(t.get("effect")), when(t.get("timeAdded")))
+        for t in objects(spec.get("taints"))
+    )
+    return Node(
+        name=obj.name,
+        labels=obj.labels,
+        annotations=obj.annotations,
+        taints=taints,
+        cordoned=flag(spec.get("unschedulable")),
+        ready=ready is None or ready.status == "True",
+        room=words(status.get("allocatable")),
+        obj=obj,
+    )
