@@ -45,6 +45,7 @@ from ..ports import (
 )
 
 SHARED_FOR = timedelta(seconds=5)
+CLUSTER_FOR = timedelta(seconds=10)
 LOG_LINES = 40
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 
@@ -71,6 +72,8 @@ class Gatherer:
         self._neighbours = neighbours
         self._operator = operator
         self._shared: dict[str, Snapshot] = {}
+        self._cluster: dict[str, Listing] = {}
+        self._neighbour_snapshots: dict[str, Snapshot] = {}
         self.guard = Proof(False, "the approval guard has not been proven yet")
         self.schemas = Proof(False, "the custom resource schemas have not been compared yet")
 
@@ -220,14 +223,15 @@ class Gatherer:
         return s
 
     async def snapshot(self, namespace: str, target: ObjectRef | None, *, max_age: timedelta = SHARED_FOR) -> Snapshot:
-        """One bulk list per kind, side by side; with the few logs that the diagnosis of `target` asks for."""
+        """One bulk list per kind, side by side.
+
+        For a `target`: also the kinds that only a diagnosis needs, the namespaces that this one leans on, the answers of Prometheus,
+        and the few logs that the diagnosis asks for. Without one: the vital kinds only.
+        """
         now = self._ports.clock.now()
         shared = self._shared.get(namespace)
-        if shared is None or now - shared.at >= max_age:
-            lists = [self._ports.reader.list(v, k, namespace) for v, k in engine.KINDS]
-            lists += [self._ports.reader.list(v, k, None) for v, k in engine.CLUSTER_KINDS]
-            answers: list[Listing] = await asyncio.gather(*lists)
-            shared = Snapshot(namespace=namespace, at=self._ports.clock.now(), listings={a.kind: a for a in answers})
+        if shared is None or now - shared.at >= max_age or (target is not None and not _whole(shared)):
+            shared = await self._listed(namespace, whole=target is not None)
             self._shared = {ns: held for ns, held in self._shared.items() if now - held.at <= SHARED_FOR} | {namespace: shared}
         if target is None or not (keys := [k for k in engine.wanted_logs(shared, target) if k not in shared.logs]):
             return shared
@@ -235,6 +239,35 @@ class Gatherer:
         shared = replace(shared, logs={**shared.logs, **{e.key: e for e in excerpts}})
         self._shared[namespace] = shared
         return shared
+
+    async def _listed(self, namespace: str, *, whole: bool) -> Snapshot:
+        kinds = engine.KINDS if whole else engine.VITAL_KINDS
+        own, cluster = await asyncio.gather(
+            asyncio.gather(*(self._ports.reader.list(v, k, namespace) for v, k in kinds)), self._cluster_kinds(whole=whole)
+        )
+        snapshot = Snapshot(namespace=namespace, at=self._ports.clock.now(), listings={a.kind: a for a in (*own, *cluster)})
+        return replace(snapshot, beside=await self._beside(snapshot)) if whole else snapshot
+
+    async def _cluster_kinds(self, *, whole: bool) -> tuple[Listing, ...]:
+        """Nodes always fresh; what hardly ever changes is shared by all namespaces for some seconds."""
+        nodes = [(v, k) for v, k in engine.CLUSTER_KINDS if k == "Node" or whole]
+        now = self._ports.clock.now()
+        known = {k: held for k, held in self._cluster.items() if k != "Node" and now - held.at < CLUSTER_FOR}
+        fresh = await asyncio.gather(*(self._ports.reader.list(v, k, None) for v, k in nodes if k not in known))
+        self._cluster = {**known, **{a.kind: a for a in fresh}}
+        return tuple(self._cluster[k] for _, k in nodes)
+
+    async def _beside(self, snapshot: Snapshot) -> dict[str, Snapshot]:
+        """The namespaces that this one leans on, with the few kinds that matter there, shared for some seconds."""
+        names, now = engine.wanted_namespaces(snapshot), self._ports.clock.now()
+        self._neighbour_snapshots = {n: held for n, held in self._neighbour_snapshots.items() if now - held.at < CLUSTER_FOR}
+        missing = [n for n in names if n not in self._neighbour_snapshots]
+        asked = [(n, v, k) for n in missing for v, k in engine.BESIDE_KINDS]
+        answers = await asyncio.gather(*(self._ports.reader.list(v, k, n) for n, v, k in asked))
+        for name in missing:
+            mine = {a.kind: a for (n, _, _), a in zip(asked, answers, strict=True) if n == name}
+            self._neighbour_snapshots[name] = Snapshot(namespace=name, at=self._ports.clock.now(), listings=mine)
+        return {n: self._neighbour_snapshots[n] for n in names}
 
     # ------------------------------------------------------------ within an execution
 
@@ -278,6 +311,11 @@ class Gatherer:
         metrics = [verification.metric_check(c, a.value, a.message, at) for c, a in zip(queries, answers, strict=True)]
         conditions = [verification.condition_check(c, target, at) for c in plan.verify.checks if c.condition]
         return (*built_in(incident, plan, target, snapshot, at), *conditions, *metrics)
+
+
+def _whole(snapshot: Snapshot) -> bool:
+    """Whether a snapshot holds what a diagnosis needs."""
+    return all(kind in snapshot.listings for _, kind in (*engine.KINDS, *engine.CLUSTER_KINDS))
 
 
 async def workloads_of_fleet(reader: ClusterReader) -> int | None:

@@ -58,6 +58,8 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("rbac.authorization.k8s.io/v1", "Role"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
 )
+# What a verification and the detector look at, often: how pods, rollouts and what they need to start stand.
+VITAL_KINDS = KINDS[:13]
 CLUSTER_KINDS: tuple[tuple[str, str], ...] = (
     ("v1", "Node"),
     ("v1", "Namespace"),

@@ -50,23 +50,31 @@ class Resource:
 
 def _known() -> dict[tuple[str, str], Resource]:
     readable = {
-        "v1": "ConfigMap Event LimitRange PersistentVolumeClaim Pod ResourceQuota Service ServiceAccount Namespace! Node!",
+        "v1": (
+            "ConfigMap Event LimitRange PersistentVolumeClaim Pod ResourceQuota Service ServiceAccount Namespace! Node! PersistentVolume!"
+        ),
         "events.k8s.io/v1": "Event",
         "apps/v1": "ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet",
         "batch/v1": "CronJob Job",
         "autoscaling/v2": "HorizontalPodAutoscaler",
         "policy/v1": "PodDisruptionBudget",
-        "networking.k8s.io/v1": "Ingress NetworkPolicy",
+        "networking.k8s.io/v1": "Ingress NetworkPolicy IngressClass!",
         "discovery.k8s.io/v1": "EndpointSlice",
+        "storage.k8s.io/v1": "StorageClass!",
+        "scheduling.k8s.io/v1": "PriorityClass!",
+        "node.k8s.io/v1": "RuntimeClass!",
+        "rbac.authorization.k8s.io/v1": "Role RoleBinding ClusterRole! ClusterRoleBinding!",
+        "admissionregistration.k8s.io/v1": "ValidatingWebhookConfiguration! MutatingWebhookConfiguration!",
+        "apiregistration.k8s.io/v1": "APIService!",
+        "coordination.k8s.io/v1": "Lease",
     }
     own = {
         "apiextensions.k8s.io/v1": "CustomResourceDefinition!",
         "admissionregistration.k8s.io/v1": "ValidatingAdmissionPolicy! ValidatingAdmissionPolicyBinding!",
     }
-    other = {"coordination.k8s.io/v1": "Lease"}
     found = [
         Resource(version, word.rstrip("!"), _plural(word.rstrip("!")), not word.endswith("!"), role)
-        for table, role in ((readable, READER_ROLE), (own, BASE_ROLE), (other, ""))
+        for table, role in ((readable, READER_ROLE), (own, BASE_ROLE))
         for version, words in table.items()
         for word in words.split()
     ]
