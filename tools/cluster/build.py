@@ -95,6 +95,12 @@ SETS = {
             estimate="about 4 minutes on 2 cores, once",
         ),
         ProgramSet(
+            name="kube-state-metrics",
+            module="kube-state-metrics",
+            programs={"kube-state-metrics": "k8s.io/kube-state-metrics/v2"},
+            estimate="about 2 minutes on 2 cores, once",
+        ),
+        ProgramSet(
             name="helm",
             module="helm",
             programs={"helm": "helm.sh/helm/v3/cmd/helm"},

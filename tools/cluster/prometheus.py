@@ -41,11 +41,13 @@ class Prometheus:
         targets: Sequence[str],
         *,
         interval: float = 1.0,
+        rules: Sequence[Mapping[str, Any]] = (),
         progress: Callable[[str], None] = build.to_stderr,
     ) -> None:
-        """`targets` are "host:port" of what to scrape (/metrics), every `interval` seconds."""
+        """`targets` are "host:port" of what to scrape (/metrics), every `interval` seconds; `rules` are evaluated as often."""
         self.targets = list(targets)
         self.interval = interval
+        self.rules = [dict(rule) for rule in rules]
         self._progress = progress
         self._port: int | None = None
         self._supervised: Supervision | None = None
@@ -67,6 +69,8 @@ class Prometheus:
         supervision.reap()
         directory = supervision.create_directory(f"prometheus-{secrets.token_hex(4)}")
         self._port = supervision.reserve_ports(directory, ["prometheus"], _HOST)["prometheus"]
+        groups = [{"name": "rules", "rules": self.rules}] if self.rules else []
+        (directory / "rules.yml").write_text(json.dumps({"groups": groups}))
         (directory / "prometheus.yml").write_text(json.dumps(configuration(self.targets, self.interval)))
         self._supervised = Supervision.start(directory, directory / "data", keep=False)
         try:
@@ -157,6 +161,7 @@ def configuration(targets: Sequence[str], interval: float) -> dict[str, Any]:
     gap = f"{max(1, round(interval * 1000))}ms"
     return {
         "global": {"scrape_interval": gap, "scrape_timeout": gap, "evaluation_interval": gap},
+        "rule_files": ["rules.yml"],
         "scrape_configs": [
             {
                 "job_name": "test",

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from tools.scenarios import prove
+from tools.scenarios.alerts import RuleAlerts
 from tools.scenarios.errors import RunnerError, ScenarioError
 from tools.scenarios.isolation import alone_because
 from tools.scenarios.load import load_all
-from tools.scenarios.world import started
+from tools.scenarios.world import observed, started
 
 
 def to_stderr(text: str) -> None:
@@ -60,8 +61,8 @@ def proof(args: argparse.Namespace) -> int:
         for line in finding.notes:
             print(f"  {line}", flush=True)
 
-    with started(to_stderr) as world:
-        good = prove.prove_all(world, scenarios, None, report, wrong_seconds=args.wrong, jobs=args.jobs)
+    with started(to_stderr) as world, observed(world, [], to_stderr) as prometheus:
+        good = prove.prove_all(world, scenarios, RuleAlerts(prometheus), report, wrong_seconds=args.wrong, jobs=args.jobs)
     print(f"{len(scenarios)} scenarios in {time.monotonic() - begin:.0f} s: {'all proved' if good else 'NOT all proved'}")
     return 0 if good else 1
 

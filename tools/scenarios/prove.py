@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from tools.scenarios import checks
+from tools.scenarios.alerts import Alerts
 from tools.scenarios.errors import ScenarioError, StepError
 from tools.scenarios.isolation import alone_because
 from tools.scenarios.load import Scenario
@@ -21,23 +21,6 @@ READY_SECONDS = 90.0
 SYMPTOM_SECONDS = 60.0
 REPAIR_SECONDS = 60.0
 STAY_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Said:
-    """What an alert's own expression says now. `known`: the runner knows the expression."""
-
-    known: bool
-    holds: bool
-    text: str
-
-
-class Alerts(Protocol):
-    """Evaluates the alert's own expression."""
-
-    def holds(self, labels: dict[str, str], seconds: float) -> Said:
-        """Whether it holds for these labels, at the latest after so many seconds."""
-        ...
 
 
 @dataclass

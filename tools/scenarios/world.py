@@ -6,15 +6,18 @@ import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from tools.cluster import ClusterError, provide
 from tools.cluster.local import LocalCluster
+from tools.cluster.prometheus import Prometheus
 from tools.cluster.rest import ApiError
 from tools.cluster.stages import NODE_ANNOTATION, node
+from tools.cluster.statemetrics import StateMetrics
+from tools.scenarios.alerts import rules
 from tools.scenarios.errors import RunnerError
 from tools.scenarios.kube import Kube, Ref
 from tools.scenarios.load import Rewrite, Scenario, load
@@ -228,6 +231,19 @@ def started(progress: Callable[[str], None]) -> Iterator[World]:
         yield world
     finally:
         world.stop()
+
+
+@contextmanager
+def observed(world: World, targets: Sequence[str], progress: Callable[[str], None]) -> Iterator[Prometheus]:
+    """A real Prometheus with the usual alerts, that scrapes kube-state-metrics of the world and these targets every second."""
+    try:
+        with (
+            StateMetrics(world.cluster.kubeconfig, progress=progress) as state,
+            Prometheus([state.address, *targets], rules=rules(), progress=progress) as prometheus,
+        ):
+            yield prometheus
+    except ClusterError as problem:
+        raise RunnerError(f"metrics: {problem}") from None
 
 
 def _node(name: str, number: int, version: str) -> Json:
