@@ -26,7 +26,7 @@ def naming(f: CrashFinding, logs: LogReport, mine: tuple[Difference, ...]) -> Ob
             return clue.seen
         if clue.sign in (Sign.ARGUMENT, Sign.FILE) and subject in arguments:
             return clue.seen
-        if clue.sign is Sign.HOST and any(value_names(d, subject) for d in mine):
+        if clue.sign in (Sign.HOST, Sign.NAME, Sign.UPSTREAM) and any(value_names(d, subject) for d in mine):
             return clue.seen
     commands = [d.after for d in mine if d.aspect is Aspect.COMMAND]
     return f.seen[0] if f.seen and f.run is not None and f.run.never_started and runs(f.run, *commands) else None

@@ -37,7 +37,7 @@ def dead_dependency(case: Case, f: CrashFinding) -> tuple[str, Observation] | No
     """A Service of this namespace that a log line calls unreachable and that has no ready pod: the name is the log's, the state is not."""
     ready = {f"Pod/{p.name}" for p in case.scene.pods if p.ready}
     services = {s.name: s for s in case.scene.all("Service") if mapping(s.raw.get("spec")).get("type") != "ExternalName"}
-    for clue in case.logs(f).named(Sign.HOST):
+    for clue in case.logs(f).named(Sign.HOST, Sign.NAME):
         service = services.get(clue.subject.partition(".")[0].lower())
         if service is not None and ready.isdisjoint(case.graph.targets(service.title, Link.SELECTS)):
             return service.title, clue.seen
