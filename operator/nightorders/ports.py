@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .api.v1alpha1 import ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, LedgerSpec, RemediationPolicy
-from .domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked
+from .domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked, Vector
 
 
 class PortError(Exception):
@@ -115,6 +115,24 @@ class Incidents(Protocol):
         ...
 
 
+class AlertIncidents(Protocol):
+    """The Incidents that alerts opened, as whoever takes the alerts in needs them. Every write is conditional on resourceVersion."""
+
+    async def get(self, namespace: str, name: str) -> Incident | Unreadable | None: ...
+
+    async def episodes(self, namespace: str, label: str, value: str) -> list[Incident | Unreadable]:
+        """Every Incident of that namespace whose label has that value, read exactly."""
+        ...
+
+    async def create(self, namespace: str, manifest: Mapping[str, Any]) -> Incident:
+        """Raises AlreadyExistsError; NotFoundError when there is no such namespace; ForbiddenError when it goes away."""
+        ...
+
+    async def save_status(self, incident: Incident, status: IncidentStatus) -> Incident:
+        """Raises ConflictError when the Incident changed since `incident` was read."""
+        ...
+
+
 class Policies(Protocol):
     """The night orders, read fresh."""
 
@@ -177,6 +195,16 @@ class Sample:
     message: str = ""
 
 
+class StillFiring(NamedTuple):
+    """Whether an alert's rule holds now. `firing` None: nobody can tell; False only if Prometheus evaluated the rule and found nothing.
+
+    `because`: what was asked and what came back, one safe line.
+    """
+
+    firing: bool | None
+    because: str
+
+
 class Metrics(Protocol):
     """Prometheus."""
 
@@ -184,6 +212,17 @@ class Metrics(Protocol):
         """One number, of series of that namespace only: a query that asks for others is not sent.
 
         Never raises: refused, unreachable, empty, NaN or many series are no data, and the message says which.
+        """
+        ...
+
+    async def vector(self, promql: str, at: datetime, *, namespace: str) -> Vector:
+        """Every series of the answer, of that namespace only. Never raises: what could not be asked is not looked (`because`)."""
+        ...
+
+    async def alert_state(self, labels: Mapping[str, str], at: datetime, *, pods_of: str = "") -> StillFiring:
+        """Whether the rule behind an alert with these labels holds as of `at`, by evaluating the rule's own expression. Never raises.
+
+        `pods_of`: name of a workload; then any of its pods counts, not only the one in `labels`.
         """
         ...
 
