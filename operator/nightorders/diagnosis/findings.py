@@ -10,7 +10,7 @@ from .evidence import Observation
 from .images import PullError
 from .references import Reference
 from .scene import Revision
-from .views import Pod, Run
+from .views import Job, Pod, Run
 
 _NOTHING = Reference("ConfigMap", "", "", False, "")
 
@@ -26,13 +26,14 @@ class Trouble(Enum):
     CRASH = "a container exits again and again"
     PROBE = "a container is killed by its liveness probe"
     NOT_READY = "containers run and are not ready"
+    JOB = "a Job has given up, or does not run when it should"
     STARTING = "pods are starting"
 
 
 # These do not end by waiting: the reasons that make a rollout stuck before its deadline.
 TERMINAL = frozenset({Trouble.IMAGE, Trouble.MISSING, Trouble.NOT_MADE, Trouble.CRASH, Trouble.PROBE})
-# Neither do these, but what is wrong with them is not among the faults that this release can name.
-UNNAMED = frozenset({Trouble.NOT_CREATED, Trouble.UNSCHEDULED, Trouble.NOT_READY, Trouble.PROBE, Trouble.NOT_MADE})
+# Pods of these are in trouble now, whether or not waiting may end it (a node that joins, a quota that is raised).
+AILING = TERMINAL | {Trouble.NOT_CREATED, Trouble.UNSCHEDULED, Trouble.JOB}
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,40 @@ class MissingFinding(Finding):
     reference: Reference = _NOTHING
     key_only: bool = False
     proved: bool = False
+
+
+@dataclass(frozen=True)
+class UncreatedFinding(Finding):
+    """Pods that the API server refuses, with its own words. `proved`: a status says so; otherwise an Event is all there is."""
+
+    message: str = ""
+    proved: bool = False
+
+
+@dataclass(frozen=True)
+class UnscheduledFinding(Finding):
+    """Pods without a node. `message` is the scheduler's.
+
+    `reason`: Unschedulable, SchedulingGated, NotLookedAt (no scheduler has written anything) or NodeAbsent (bound to no node that exists).
+    """
+
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class VolumeFinding(Finding):
+    """Pods on a node whose volumes cannot be made. `message` is kubelet's or the attach controller's; `reason` the Event's."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class JobFinding(Finding):
+    """A Job or CronJob with a trouble of its own.
+
+    `reason`: the Job's own (BackoffLimitExceeded, DeadlineExceeded, …), Suspended, UnparseableSchedule, UnknownTimeZone, NeverFires,
+    StillRunning or MissedSchedule. `due`: the run that did not come, for the last two.
+    """
+
+    job: Job | None = None
+    due: datetime | None = None

@@ -1,4 +1,4 @@
-"""What a pod template reads: ConfigMaps, Secrets, claims; and which of these references lead nowhere."""
+"""What a pod template refers to: ConfigMaps, Secrets, claims, accounts, classes; and which of these references lead nowhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reference:
 
 def references(spec: Mapping[str, Any]) -> tuple[Reference, ...]:
     """Every reference of a pod's spec, in the order of the spec."""
-    return tuple(r for r in (*_from_containers(spec), *_from_volumes(spec)) if r.name)
+    return tuple(r for r in (*_from_containers(spec), *_from_volumes(spec), *_from_pod(spec)) if r.name)
 
 
 def _from_containers(spec: Mapping[str, Any]) -> Iterator[Reference]:
@@ -73,6 +73,16 @@ def _from_volumes(spec: Mapping[str, Any]) -> Iterator[Reference]:
             yield from _items("Secret", word(secret.get("secretName")) or word(secret.get("name")), secret, at)
         claim = mapping(volume.get("persistentVolumeClaim"))
         yield Reference("PersistentVolumeClaim", word(claim.get("claimName")), "", False, at)
+
+
+def _from_pod(spec: Mapping[str, Any]) -> Iterator[Reference]:
+    """What the whole pod needs: without the first three it is not created; a pull secret that is absent only leaves a pull anonymous."""
+    account = word(spec.get("serviceAccountName")) or word(spec.get("serviceAccount"))
+    yield Reference("ServiceAccount", account, "", False, "spec.serviceAccountName")
+    yield Reference("PriorityClass", word(spec.get("priorityClassName")), "", False, "spec.priorityClassName")
+    yield Reference("RuntimeClass", word(spec.get("runtimeClassName")), "", False, "spec.runtimeClassName")
+    for secret in objects(spec.get("imagePullSecrets")):
+        yield Reference("Secret", word(secret.get("name")), "", True, "spec.imagePullSecrets")
 
 
 def _items(kind: str, name: str, source: Mapping[str, Any], at: str) -> Iterator[Reference]:

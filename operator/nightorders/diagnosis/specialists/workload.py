@@ -9,12 +9,23 @@ from datetime import datetime, timedelta
 
 from ...domain.redaction import redact
 from ..evidence import Observation, safe, seen
-from ..findings import TERMINAL, CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
+from ..findings import (
+    AILING,
+    CrashFinding,
+    Finding,
+    ImageFinding,
+    MissingFinding,
+    Trouble,
+    UncreatedFinding,
+    UnscheduledFinding,
+    VolumeFinding,
+)
 from ..images import PASSING, PullError, pull_error
 from ..read import count, earliest, listed, mapping, objects, word
 from ..references import Dangling, Reference, dangling, references
 from ..scene import Revision, Scene, Workload
 from ..views import CONFIG_REASONS, IMAGE_REASONS, STARTING_REASONS, Container, Event, Pod
+from .batch import job_findings
 
 # How long a pod may merely be starting before a reference that leads nowhere counts: `kubectl apply -f dir` makes Deployments and
 # ConfigMaps in any order.
@@ -25,10 +36,20 @@ _SHOWN_PODS = 3
 _THIRD_CRASH = timedelta(seconds=210)
 _FAILURE_EVENTS = frozenset({"Failed", "BackOff", "FailedMount", "FailedCreate", "InspectFailed"})
 _RECENT = timedelta(minutes=10)
+_VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+# Of a Job that tries again: how many failures make a fault of it before it gives up, and how many of its dead pods are looked at.
+_ENOUGH_FAILURES = 3
+_MOST_SPENT = 20
 
 _NOT_FOUND = re.compile(r"(?:^|[^a-z])(configmap|secret)s? \"([^\"\s]{1,253})\" not found", re.IGNORECASE)
 _NO_KEY = re.compile(r"couldn't find key (\S{1,253}) in (ConfigMap|Secret) [^\s/]{1,63}/([^\s,]{1,253})")
 _NO_ITEM = re.compile(r"(?:references non-existent (config|secret) key): (\S{1,253})")
+# What admission looks up before a pod exists, in the API server's own words.
+_NEEDED: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("ServiceAccount", re.compile(r"serviceaccounts? \"([^\"\s]{1,253})\" not found")),
+    ("PriorityClass", re.compile(r"no PriorityClass with name (\S{1,253}) was found")),
+    ("RuntimeClass", re.compile(r"RuntimeClass \"([^\"\s]{1,253})\" not found")),
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +64,8 @@ class WorkloadReport:
 
     @property
     def failing(self) -> tuple[Pod, ...]:
-        """Pods in trouble that does not end by waiting, each once."""
-        return tuple({id(p): p for f in self.findings if f.trouble in TERMINAL for p in f.pods}.values())
+        """Pods in trouble now, each once."""
+        return tuple({id(p): p for f in self.findings if f.trouble in AILING for p in f.pods}.values())
 
 
 @dataclass(frozen=True)
@@ -78,13 +99,16 @@ def examine(scene: Scene, workload: Workload) -> WorkloadReport:
     serving: set[str] = set()
     for revision in _current_first(workload):
         signs = [s for pod in revision.live for s in _signs(scene, revision, pod)]
+        signs += [s for pod in _spent(workload, revision) for s in _last_words(workload, revision, pod)]
         troubled = {id(s.pod) for s in signs}
         well = [p for p in revision.live if p.ready and id(p) not in troubled]
         healthy += well
-        if well:
+        if well or revision.worked:
             serving.add(revision.uid)
-        findings += _grouped(scene, revision, signs)
-        findings += _not_created(scene, revision)
+        grouped = _grouped(scene, revision, signs)
+        findings += grouped or _bound_nowhere(scene, workload, revision)
+        findings += _not_created(scene, workload, revision)
+    findings += job_findings(scene, workload)
     return WorkloadReport(
         findings=tuple(findings),
         serving=frozenset(serving),
@@ -98,18 +122,71 @@ def _current_first(workload: Workload) -> list[Revision]:
     return sorted(workload.revisions, key=lambda r: r is not workload.current)
 
 
+def _spent(workload: Workload, revision: Revision) -> tuple[Pod, ...]:
+    """Pods that ended badly and stand for a failure now: of a Job that has not made good for them, and a bare Pod."""
+    if workload.kind == "Pod":
+        return revision.failed
+    job = next((j for j in workload.jobs if j.uid == revision.uid and revision.kind == "Job"), None)
+    if job is None or job.complete or (job is not workload.job and not job.running):
+        return ()
+    return revision.failed[:_MOST_SPENT]
+
+
+def _last_words(workload: Workload, revision: Revision, pod: Pod) -> Iterator[_Sign]:
+    """Why a pod ended, if one of its containers did; what was evicted or ran out of time did not fail by itself."""
+    if pod.reason or pod.disruption:
+        return
+    job = next((j for j in workload.jobs if j.uid == revision.uid), None)
+    retried = job is not None and not job.failure and job.failed < _ENOUGH_FAILURES
+    broken = next((c for c in pod.containers if c.ended and c.ended.exit_code), None)
+    if broken is None:
+        return
+    reason = broken.ended.reason if broken.ended and broken.ended.reason else "Error"
+    if retried:
+        yield _Sign(Trouble.STARTING, pod, broken, reason, "it failed, and its Job tries again")
+    else:
+        yield _Sign(Trouble.CRASH, pod, broken, reason)
+
+
 # -- signs of one pod ---------------------------------------------------------------------------------------------------------------
 
 
 def _signs(scene: Scene, revision: Revision, pod: Pod) -> Iterator[_Sign]:
-    if pod.unschedulable:
+    reason, message = _unplaced(scene, pod)
+    if reason:
         waited = scene.now - pod.created if pod.created else UNPLACED
-        yield _Sign(Trouble.UNSCHEDULED if waited >= UNPLACED else Trouble.STARTING, pod, reason="Unschedulable", message=pod.unschedulable)
+        yield _Sign(Trouble.UNSCHEDULED if waited >= UNPLACED else Trouble.STARTING, pod, reason=reason, message=message)
         return
     found = [*_container_signs(scene, pod), *_latent(scene, revision, pod)]
     if not found and not pod.ready:
         found = [_unready(scene, pod)]
     yield from found
+
+
+def _unplaced(scene: Scene, pod: Pod) -> tuple[str, str]:
+    """Why a pod has no node to run on, with the words for it; empty when it has one."""
+    if pod.unschedulable:
+        return pod.scheduling or "Unschedulable", pod.unschedulable
+    if pod.node:
+        absent = not pod.ready and not any(c.ever_ran for c in pod.containers) and _no_node(scene, pod.node)
+        return ("NodeAbsent", f"it is bound to Node/{pod.node}, which does not exist") if absent else ("", "")
+    return ("NotLookedAt", "no scheduler has looked at it") if not pod.judged else ("", "")
+
+
+def _no_node(scene: Scene, name: str) -> bool:
+    """Proved by a complete list of nodes (that has any: a cluster without nodes runs nothing, so such a list is no list)."""
+    return scene.looked("Node") and bool(scene.nodes) and all(n.name != name for n in scene.nodes)
+
+
+def _bound_nowhere(scene: Scene, workload: Workload, revision: Revision) -> list[Finding]:
+    """Pods that are bound to an absent node are collected as garbage, so that between two tries there is none to look at."""
+    name = word(revision.pod_spec.get("nodeName"))
+    due = revision.desired or (workload.desired if revision is workload.current else 0)
+    if revision.kind == "Pod" or not name or not due or revision.live or not _no_node(scene, name):
+        return []
+    words = f"pods of {revision.label} are bound to Node/{safe(name, 120)}, which does not exist, and are deleted again"
+    observed = (seen(scene.listing("Node"), f"no Node is named {name}; there are: {listed([n.name for n in scene.nodes], 8) or 'none'}"),)
+    return [UnscheduledFinding(Trouble.UNSCHEDULED, revision, "", (), words, observed, "NodeAbsent", revision.released, message=words)]
 
 
 def _container_signs(scene: Scene, pod: Pod) -> Iterator[_Sign]:
@@ -189,8 +266,8 @@ def _unready(scene: Scene, pod: Pod) -> _Sign:
     age = scene.now - pod.birth if pod.birth else timedelta()
     mains = [c for c in pod.containers if not c.init]
     if all(not c.running and c.latest_run is None and c.waiting in STARTING_REASONS for c in mains):
-        if mount := next((e for e in reversed(scene.pod_events(pod)) if e.reason == "FailedMount" and _fresh(scene, e)), None):
-            return _from_message(scene, pod, None, "FailedMount", mount.message)
+        if mount := next((e for e in reversed(scene.pod_events(pod)) if e.reason in _VOLUME_EVENTS and _fresh(scene, e)), None):
+            return _from_message(scene, pod, None, mount.reason, mount.message)
         if busy := next((c for c in pod.containers if c.init and c.running), None):
             return _Sign(Trouble.STARTING, pod, busy, "PodInitializing", "the init container is still running")
         return _Sign(Trouble.STARTING, pod, reason="ContainerCreating", message="its containers are being made")
@@ -246,9 +323,17 @@ def _finding(scene: Scene, revision: Revision, group: list[_Sign]) -> Finding:
             words = (
                 f"{where}{count(len(pods), 'pod')} of {revision.label}: {first.trouble.value}: {safe(first.message or first.reason, 400)}"
             )
-            return Finding(
-                first.trouble, revision, first.container.name if first.container else "", pods, words, _shown(scene, group), first.reason
-            )
+            return _plain(first, revision, pods, words, _shown(scene, group))
+
+
+def _plain(first: _Sign, revision: Revision, pods: tuple[Pod, ...], words: str, observed: tuple[Observation, ...]) -> Finding:
+    """A finding that is told in its own words; what placing and mounting say goes along for their origins."""
+    container = first.container.name if first.container else ""
+    if first.trouble is Trouble.UNSCHEDULED:
+        return UnscheduledFinding(first.trouble, revision, container, pods, words, observed, first.reason, message=first.message)
+    if first.trouble is Trouble.NOT_MADE:
+        return VolumeFinding(first.trouble, revision, container, pods, words, observed, first.reason, message=first.message)
+    return Finding(first.trouble, revision, container, pods, words, observed, first.reason)
 
 
 def _image(scene: Scene, revision: Revision, group: list[_Sign], pods: tuple[Pod, ...]) -> ImageFinding:
@@ -360,12 +445,77 @@ def _last_run(c: Container) -> str:
     return f"; last run exit code {run.exit_code} {run.reason}{said}, restarts {c.restarts}"
 
 
-def _not_created(scene: Scene, revision: Revision) -> list[Finding]:
-    if not revision.create_failure or revision.desired <= len(revision.live):
+def _not_created(scene: Scene, workload: Workload, revision: Revision) -> list[Finding]:
+    """Pods that the API server refuses. A ReplicaSet's status says so; the other controllers leave only an Event."""
+    message, since, proved = _refusal(scene, workload, revision)
+    if not message:
         return []
-    words = f"pods of {revision.label} cannot be created: {safe(revision.create_failure, 400)}"
-    observed = (seen(scene.listing("ReplicaSet"), f"ReplicaSet/{revision.name}: ReplicaFailure: {redact(revision.create_failure)}"),)
-    return [Finding(Trouble.NOT_CREATED, revision, "", (), words, observed, "FailedCreate")]
+    title = revision.title if revision.create_failure else workload.title
+    how = "ReplicaFailure" if proved else "Event FailedCreate"
+    observed = (seen(scene.listing(title.partition("/")[0] if proved else "Event"), f"{title}: {how}: {redact(message)}"),)
+    if (needed := _needed_first(scene, revision, message)) is not None:
+        return [replace(f, seen=(*observed, *f.seen), onset=since) for f in needed]
+    words = f"pods of {revision.label} cannot be created: {safe(message, 400)}"
+    return [
+        UncreatedFinding(
+            Trouble.NOT_CREATED,
+            revision,
+            "",
+            (),
+            words,
+            observed,
+            "FailedCreate",
+            since or revision.released,
+            message=message,
+            proved=proved,
+        )
+    ]
+
+
+def _refusal(scene: Scene, workload: Workload, revision: Revision) -> tuple[str, datetime | None, bool]:
+    """The API server's words, since when, and whether a status holds them; empty when as many pods are there as there should be."""
+    told = scene.events(revision.kind, revision.name, revision.uid) if revision.kind in ("ReplicaSet", "Job") else []
+    if revision.create_failure and revision.desired > len(revision.live):
+        first = earliest(*(e.first for e in told if e.reason == "FailedCreate"))
+        return revision.create_failure, first, True
+    if revision is not workload.current:
+        return "", None, False
+    if workload.kind == "Deployment":
+        failure = workload.conditions.get("ReplicaFailure")
+        if failure is None or failure.status != "True" or workload.complete or any(r.create_failure for r in workload.revisions):
+            return "", None, False
+        return failure.message or failure.reason, failure.changed, True
+    due = revision.desired if workload.runs_once else workload.desired
+    if workload.kind == "Pod" or len(revision.live if workload.runs_once else workload.pods) >= due:
+        return "", None, False
+    told = [*told, *scene.events(workload.kind, workload.name, workload.obj.uid)]
+    refused = [e for e in told if e.reason == "FailedCreate" and e.warning and _fresh(scene, e)]
+    return (refused[-1].message, earliest(*(e.first for e in refused)), False) if refused else ("", None, False)
+
+
+def _needed_first(scene: Scene, revision: Revision, message: str) -> list[Finding] | None:
+    """The account or class that admission looks up before it lets a pod in; None when the message names none."""
+    for kind, pattern in _NEEDED:
+        match = pattern.search(message)
+        if match is None:
+            continue
+        spec, name = revision.pod_spec, match.group(1)
+        ref = next((r for r in references(spec) if r.kind == kind and r.name == name), None)
+        if ref is None and not (kind == "ServiceAccount" and name == "default" and not any(r.kind == kind for r in references(spec))):
+            return None  # somebody else's words: the template does not ask for it
+        ref = ref or Reference(kind, name, "", False, "spec.serviceAccountName")
+        there = any(o.name == name for o in scene.all(kind))
+        if there:
+            return []  # it was missing when the controller last tried, and is there now
+        proved = scene.looked(kind)
+        names = sorted(o.name for o in scene.all(kind))
+        lacks = seen(scene.listing(kind), f"no {kind} is named {name}; there are: {listed(names, 8) or 'none'}")
+        words = f"{ref.title} does not exist, and pods of {revision.label} cannot be created without it ({ref.path})"
+        found = MissingFinding(
+            Trouble.MISSING, revision, "", (), safe(words), (lacks,) if proved else (), "FailedCreate", reference=ref, proved=proved
+        )
+        return [found]
+    return None
 
 
 # -- since when ---------------------------------------------------------------------------------------------------------------------
