@@ -38,6 +38,8 @@ _ADDRESS = re.compile(
 _ASKS = frozenset(
     {"nc", "ncat", "nslookup", "getent", "host", "hosts", "dig", "ping", "wait-for", "wait-for-it", "telnet", "pg_isready", "-h"}
 )
+_HOST_NAME = re.compile(r"(.{1,100}[_.-])(?:host|hostname|server|addr|address|service)", re.IGNORECASE)
+_BARE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?")
 _HOST_KEY = re.compile(
     r"(?:host|hostname|server|addr|address|url|uri|endpoint|upstream|service|broker|brokers|proxy_pass)s?[=:]?", re.IGNORECASE
 )
@@ -288,6 +290,7 @@ class Host:
 def _calls(scene: Scene) -> Iterator[Edge]:
     """Workloads whose environment, arguments, or a ConfigMap that they read, names a Service as a host. The values go no further."""
     services, home = frozenset(s.name for s in scene.all("Service")), scene.snapshot.namespace
+    likely = frozenset(o.name for kind in ("Deployment", "StatefulSet") for o in scene.all(kind) if scene.looked("Service"))
     config = {c.name: words(c.raw.get("data")) for c in scene.all("ConfigMap")}
     memo: dict[tuple[str, str], tuple[Host, ...]] = {}
     named = _named_by_logs(scene, services)
@@ -297,8 +300,11 @@ def _calls(scene: Scene) -> Iterator[Edge]:
         for holder, key, via, value in _values(obj.title, spec, config):
             where = (holder, key)
             if holder == obj.title or where not in memo:
-                memo[where] = tuple(hosts(value, services, home))
+                asked = bool(_HOST_KEY.fullmatch(re.split(r"[^A-Za-z0-9]", key)[-1]))
+                memo[where] = tuple(hosts(value, services, home, likely, asked=asked))
             for h in memo[where]:
+                if h.service == obj.name and h.service not in services:
+                    continue  # (a program that knows its own name)
                 told = f"{via}:{h.port}" if h.port else via
                 found.setdefault((h.title(home), h.port), Edge(Link.CALLS, obj.title, h.title(home), told, h.port, holder))
         known = {title for title, _ in found}
@@ -316,8 +322,9 @@ def _values(title: str, spec: Mapping[str, Any], config: Mapping[str, Mapping[st
     for group in ("initContainers", "containers"):
         for c in objects(spec.get(group)):
             at = f"spec.{group}[{word(c.get('name'))}]"
-            for e in objects(c.get("env")):
-                yield title, at + word(e.get("name")), f"{at}.env[{word(e.get('name'))}]", word(e.get("value"))
+            plain = {word(e.get("name")): word(e.get("value")) for e in objects(c.get("env"))}
+            for name, value in plain.items():
+                yield title, f"{at} {name}", f"{at}.env[{name}]", _with_port(name, value, plain)
             for part in ("command", "args"):
                 line = c.get(part)
                 if isinstance(line, list):
@@ -332,13 +339,25 @@ def _values(title: str, spec: Mapping[str, Any], config: Mapping[str, Mapping[st
             for key, value in config.get(ref.name, {}).items():
                 if (not ref.key or key == ref.key) and (ref.name, key) not in seen:
                     seen.add((ref.name, key))
-                    yield ref.title, key, f"{ref.title} data[{key}]", value
+                    yield ref.title, key, f"{ref.title} data[{key}]", _with_port(key, value, config[ref.name])
 
 
-def hosts(value: str, services: frozenset[str], home: str) -> Iterator[Host]:
+def _with_port(name: str, value: str, others: Mapping[str, str]) -> str:
+    """A host with the port that a setting beside it gives (`DB_HOST` and `DB_PORT`); the value itself where there is none."""
+    match = _HOST_NAME.fullmatch(name)
+    if match is None or not _BARE.fullmatch(value):
+        return value
+    ports = (others.get(f"{match[1]}{key}", "").strip() for key in ("PORT", "port", "Port"))
+    port = next((p for p in ports if p.isdigit() and len(p) < 6), "")
+    return f"{value}:{port}" if port else value
+
+
+def hosts(value: str, services: frozenset[str], home: str, likely: frozenset[str] = frozenset(), *, asked: bool = False) -> Iterator[Host]:
     """Services that a value names as a host: alone, as `host:port`, in an address, or as a cluster name (`name.namespace.svc`).
 
     In a longer text a bare word counts only after something that asks for a host (`host: db`, `nc -z db 5432`): prose names nothing.
+    `likely` are names that a Service may have had (those of workloads): they count only in an address, after `host:port`, or where the
+    value's own name asks for a host (`asked`).
     """
     tokens = [t for t in _SPLIT.split(value[:_VALUE_LIMIT]) if t][:_TOKEN_LIMIT]
     for i, token in enumerate(tokens):
@@ -355,7 +374,8 @@ def hosts(value: str, services: frozenset[str], home: str) -> Iterator[Host]:
             continue
         if not port and i + 1 < len(tokens) and tokens[i + 1].isdigit() and _asked_for(tokens, i, key):
             port = min(int(tokens[i + 1][:6]), 65_536)
-        if found := _host(parts, port if port < 65_536 else 0, services, home):
+        sure = bool(match["scheme"] or match["user"] or port) or asked or bool(_HOST_KEY.search(key))
+        if found := _host(parts, port if port < 65_536 else 0, services | likely if sure else services, home):
             yield found
 
 
