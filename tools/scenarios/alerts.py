@@ -126,13 +126,18 @@ class RuleAlerts:
             if any(matches(row["metric"], labels) for row in found):
                 return Said(known=True, holds=True, text=f"alert {name}: its expression holds (without its `for`)")
             if time.monotonic() >= end:
-                near = sum(row["metric"].get("namespace") == labels.get("namespace") for row in found)
                 return Said(
-                    known=True,
-                    holds=False,
-                    text=f"alert {name}: its expression does not hold for these labels ({near} others in the namespace)",
+                    known=True, holds=False, text=f"alert {name}: its expression does not hold for these labels{_near(found, labels)}"
                 )
             time.sleep(1)
+
+
+def _near(found: list[dict[str, Any]], labels: dict[str, str]) -> str:
+    """What the expression shows of the same namespace, for whoever corrects the labels."""
+    rows = [row["metric"] for row in found if row["metric"].get("namespace") == labels.get("namespace")]
+    own = {"__name__", "job", "instance", "uid", "namespace"}
+    shown = [", ".join(f"{k}={v}" for k, v in sorted(row.items()) if k not in own) for row in rows[:3]]
+    return f"; it does for {' and for '.join(shown)}" if shown else ""
 
 
 def matches(series: dict[str, str], labels: dict[str, str]) -> bool:

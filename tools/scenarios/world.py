@@ -15,7 +15,7 @@ from tools.cluster import ClusterError, provide
 from tools.cluster.local import LocalCluster
 from tools.cluster.prometheus import Prometheus
 from tools.cluster.rest import ApiError
-from tools.cluster.stages import NODE_ANNOTATION, node
+from tools.cluster.stages import NODE_ANNOTATION, POD_READY, expression, node
 from tools.cluster.statemetrics import StateMetrics
 from tools.scenarios.alerts import rules
 from tools.scenarios.errors import RunnerError
@@ -28,6 +28,19 @@ Json = dict[str, Any]
 NODES = ("n0", "n1", "n2")
 USER = "dana"  # who deploys, breaks and repairs; never the operator
 _NODE_SECONDS = 30.0
+_STAGES = "/apis/kwok.x-k8s.io/v1alpha1/stages"
+# What only a scenario's own stage writes. Not CreateContainerConfigError and ContainerCreating: those the simulator writes, too.
+SCRIPTED_REASONS = (
+    "CrashLoopBackOff",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImageInspectError",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+    "PodInitializing",
+    "PostStartHookError",
+)
 
 
 class World:
@@ -41,6 +54,7 @@ class World:
             self.version = str(self.kube.api.get("/version")["gitVersion"])
             for number, name in enumerate(NODES):
                 self.kube.api.post("/api/v1/nodes", _node(name, number, self.version))
+            self._keep_scripted_states()
             self._wait_nodes()
             self.nodes = {name: self._node_state(name) for name in NODES}
             self.user = self.cluster.user(USER, "developers")
@@ -57,6 +71,18 @@ class World:
     def stop(self) -> None:
         """Ends the cluster with everything in it."""
         self.cluster.stop()
+
+    def _keep_scripted_states(self) -> None:
+        """Takes pods that a scenario keeps waiting from the stage by which pods become ready.
+
+        Otherwise a Stage that does not cover its own last state (ImagePullBackOff, say) would lose the pod to the default one.
+        """
+        stage = self.kube.api.get(f"{_STAGES}/{POD_READY}")
+        for statuses in ("containerStatuses", "initContainerStatuses"):
+            key = f".status.{statuses}[]? | .state.waiting.reason // empty"
+            stage["spec"]["selector"]["matchExpressions"].append(expression(key, "NotIn", *SCRIPTED_REASONS))
+        patch = {"spec": {"selector": stage["spec"]["selector"]}}
+        self.kube.api.request("PATCH", f"{_STAGES}/{POD_READY}", patch, "application/merge-patch+json")
 
     # ------------------------------------------------------------ runs
 
