@@ -98,9 +98,11 @@ class Gatherer:
             s = replace(s, guard=Proof(report.proven, report.message))
         if execution is not None:
             return await self._for_execution(s, snapshot, source)
-        if isinstance(target, KubeObject) and snapshot is not None:
+        if snapshot is None:
+            return s
+        if isinstance(target, KubeObject):
             return await self._for_decision(s, target, snapshot)
-        return s
+        return replace(s, diagnosis=engine.diagnose(snapshot, incident.spec.target, (), snapshot.at), looked_at=snapshot.at)
 
     # ------------------------------------------------------------ always
 
@@ -184,7 +186,8 @@ class Gatherer:
         seen = snapshot.find(target.kind, target.name)
         # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again. (Made anew with the
         # same spec it is another object: its pods and its history are not those that were looked at.)
-        agrees = (
+        # (What this version does not list at all is told so by the engine.)
+        agrees = isinstance(seen, NotLooked) or (
             isinstance(seen, KubeObject)
             and seen.uid == target.uid
             and spec_sha256(seen.at("spec", default={})) == spec_sha256(target.at("spec", default={}))

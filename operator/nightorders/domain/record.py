@@ -226,6 +226,8 @@ def phase_of(status: IncidentStatus, *, suspended: bool) -> Phase:
         return Phase.SUSPENDED
     if states.get("Planned") == "True":
         return Phase.AWAITING_APPROVAL if reasons.get("Approved") == Reason.WAITING else Phase.ADVISED
+    if states.get("Escalated") == "True":
+        return Phase.ESCALATED
     if "Diagnosed" not in states:
         return Phase.TRIAGE
     return Phase.WAITING if reasons["Diagnosed"] == Reason.PROGRESSING else Phase.DIAGNOSED

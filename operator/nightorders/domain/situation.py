@@ -54,7 +54,8 @@ class Situation:
     `looked_at`: when the evidence of `diagnosis` was read. `neighbours`: other open Incidents of the namespace, about other objects.
     `changed_at`: when somebody else changed the target after the failing release (domain/interference.py). `error_budget`: None
     unless the rule asks for one. `namespace_pods`: Ready pods of the namespace; `fleet_workloads`: workloads of the cluster; None:
-    nobody counted. `owner_object`: the GitOps object that a running execution pauses.
+    nobody counted. `owner_object`: the GitOps object that a running execution pauses. `claim_over`: why the alert behind the Incident no
+    longer holds, as its source says; empty: it does, or nobody can tell.
     """
 
     operator: Operator
@@ -86,3 +87,4 @@ class Situation:
     patch_problem: str = ""
     patch_unread: bool = False
     caps: tuple[Speaker, ...] = ()
+    claim_over: str = ""

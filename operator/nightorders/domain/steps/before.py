@@ -27,10 +27,15 @@ from .kinds import IDLE, LOOK_AGAIN, SOON, Idle, Reserve, Save, Stage, Step
 HEALTHY_FOR = timedelta(seconds=10)
 HEALTHY_AFTER_ESCALATION = timedelta(minutes=30)  # somebody was called: the Incident stays open long enough to be seen
 ATTEMPTS = 2
+# Refusals that do not end by waiting: from here a human has to go on.
+FOR_A_HUMAN = frozenset({Reason.NOT_SURE_ENOUGH, Reason.CATEGORY_UNKNOWN, Reason.OWNED_ELSEWHERE, Reason.PREFLIGHT, Reason.PROTECTED})
 
 
 def without_target(s: Situation, target: Absent | NotLooked, now: datetime) -> Step:
     record = _looked(s, Record(s.incident, now))
+    signal = s.incident.spec.signal
+    if isinstance(target, Absent) and signal is not None and signal.source == "Alertmanager":
+        return _alert_about_nothing(s, target, record)
     if isinstance(target, Absent):
         reason, message = (
             Reason.TARGET_NOT_FOUND,
@@ -49,11 +54,32 @@ def without_target(s: Situation, target: Absent | NotLooked, now: datetime) -> S
     return save(s, record, IDLE, (reason, message), warning=True)
 
 
+def _alert_about_nothing(s: Situation, target: Absent, record: Record) -> Step:
+    """What an alert names is gone or misnamed. While it fires a human looks at the alert; once it is resolved, it is over."""
+    told = f"{target.title} does not exist in namespace {s.incident.metadata.namespace}"
+    record.condition("Triaged", "False", Reason.TARGET_NOT_FOUND, told).drop("Healthy")
+    if record.plan is not None:
+        record = withdraw(record, Reason.TARGET_NOT_FOUND, told)
+    if s.claim_over:
+        message = f"{told}, and {s.claim_over}"
+        record.condition("Closed", "True", Reason.NO_FAULT, message).story(f"closed: {message}", kind="Decision")
+        return save(s, record, None, (Reason.NO_FAULT, message))
+    message = f"{told}: it is gone, or the alert names the wrong object; a human looks at the alert"
+    return save(s, _handed_over(s, record, Reason.TARGET_NOT_FOUND, message), LOOK_AGAIN, (Reason.TARGET_NOT_FOUND, message), warning=True)
+
+
+def _handed_over(s: Situation, record: Record, reason: Reason, message: str) -> Record:
+    """Says that a human has to go on from here; where no orders are given at all the operator only ever tells (L1)."""
+    if not (s.orders.policies or s.orders.unreadable):
+        return record.drop("Escalated")
+    return record.condition("Escalated", "True", reason, message)
+
+
 def before_execution(s: Situation, target: KubeObject, now: datetime) -> Step:
     if s.diagnosis is None:
         return Idle("nothing was looked at in this pass", SOON)
     record = _looked(s, Record(s.incident, now)).condition("Triaged", "True", Reason.LOOKED, f"{target.title} exists and was looked at")
-    record.drop("Stalled")
+    record.drop("Stalled").drop("Escalated")
     match s.diagnosis.finding:
         case Finding.FAULT:
             return _fault(s, target, s.diagnosis, record, now)
@@ -61,6 +87,8 @@ def before_execution(s: Situation, target: KubeObject, now: datetime) -> Step:
             return _healthy(s, s.diagnosis, record, now)
         case Finding.PROGRESSING | Finding.UNKNOWN | Finding.TARGET_MISSING | Finding.TARGET_UNKNOWN:
             record = withdraw(record, Reason.CATEGORY_UNKNOWN, s.diagnosis.message).drop("Healthy")  # health must hold without a break
+            if s.diagnosis.finding is not Finding.PROGRESSING:
+                record = _handed_over(s, record, Reason.CATEGORY_UNKNOWN, s.diagnosis.message)
             return save(s, record, LOOK_AGAIN, _news(s.diagnosis))
 
 
@@ -127,7 +155,7 @@ def _fault(s: Situation, target: KubeObject, d: Diagnosis, record: Record, now: 
         case NoProposal() as none:
             spoken = voices(s, target, d.top, (), None, None)
             record.set(autonomy=_decided(s, autonomy.effective(spoken, now)), gates=())
-            record = withdraw(record, none.reason, none.message)
+            record = _handed_over(s, withdraw(record, none.reason, none.message), none.reason, none.message)
             return save(s, record, LOOK_AGAIN, _news(d))
         case Proposal() as proposal:
             return _weigh(s, target, d, proposal, record, now)
@@ -153,6 +181,8 @@ def _weigh(s: Situation, target: KubeObject, d: Diagnosis, p: Proposal, record: 
     if not j.verdict.allowed:
         reason = Reason.READ_ONLY if j.verdict.reason is Reason.LEVEL_TOO_LOW else j.verdict.reason
         record = withdraw(record, reason, _refusal(j.level, j.verdict))
+        if reason in FOR_A_HUMAN and j.verdict.retry_at is None:
+            record = _handed_over(s, record, reason, _refusal(j.level, j.verdict))
         return save(s, record, _until(j.verdict.retry_at, now), _news(d))
     assert isinstance(j.governing, Governing)
     content = content_of(s, p, j.governing.rule, j.pause)
