@@ -7,6 +7,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 REGISTRY = CollectorRegistry()
 
 INCIDENTS_OPENED = Counter("nightorders_incidents_opened", "Incidents that the detector opened.", registry=REGISTRY)
+ALERTS = Counter(
+    "nightorders_alerts",
+    "Alerts that came in over the webhook, by what became of them: Opened an Incident, Joined an open one, Repeated, Resolved, Over "
+    "(resolved, and nothing is open), Protected (a namespace that the operator leaves alone), NowhereToLook, Failed.",
+    ["result"],
+    registry=REGISTRY,
+)
+ALERT_REQUESTS = Counter(
+    "nightorders_alert_requests",
+    "Notifications to the webhook by HTTP status; alert on 4xx: these are not sent again.",
+    ["code"],
+    registry=REGISTRY,
+)
 PASSES = Counter("nightorders_passes", "Reconcile passes by the step they took.", ["step"], registry=REGISTRY)
 PASS_SECONDS = Histogram("nightorders_pass_seconds", "Duration of a reconcile pass.", registry=REGISTRY)
 FAILURES = Counter("nightorders_failures", "Passes that a port error ended.", ["kind"], registry=REGISTRY)

@@ -28,6 +28,7 @@ class Settings:
     workers: int = 8
     health_port: int = 8081
     metrics_port: int = 8080
+    webhook_port: int = 0  # 0: no alerts are taken in
     listen: str = "0.0.0.0"  # noqa: S104 - probes and scrapes come from outside the pod
     lease_seconds: float = 15
     leader_election: bool = True
@@ -59,6 +60,7 @@ def from_environment(**flags: object) -> Settings:
         "workers": _int("NIGHTORDERS_WORKERS"),
         "health_port": _int("NIGHTORDERS_HEALTH_PORT"),
         "metrics_port": _int("NIGHTORDERS_METRICS_PORT"),
+        "webhook_port": _int("NIGHTORDERS_WEBHOOK_PORT"),
         "listen": env.get("NIGHTORDERS_LISTEN"),
         "lease_seconds": _float("NIGHTORDERS_LEASE_SECONDS"),
         "leader_election": _bool("NIGHTORDERS_LEADER_ELECTION"),

@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from . import metrics, shipped
+from .adapters.alerts import AlertIncidentStore, AlertServer, TokenGate
 from .adapters.clock import SystemClock
 from .adapters.crds import compare_crds
 from .adapters.guard import AdmissionGuard
@@ -41,6 +42,7 @@ from .adapters.notifier import AppriseNotifier
 from .adapters.prometheus import PrometheusMetrics, PrometheusSettings
 from .adapters.signer import FileSigner
 from .api.v1alpha1.incident import Incident, IncidentStatus
+from .controller.alerts import AlertDesk
 from .controller.archivist import Archivist
 from .controller.audited import AuditedIncidents
 from .controller.caller import Caller
@@ -235,6 +237,9 @@ class Run:
         self._janitor = Janitor(
             c.clock, self._incidents, ledgers, guard, gatherer, executor.book, self._compare_schemas, settings.namespace
         )
+        # A store of its own: what it writes is news for the reconciler, unlike the reconciler's own writes.
+        desk = AlertDesk(c.clock, c.reader, AlertIncidentStore(c.client), operator_namespace=settings.namespace)
+        self._alerts = AlertServer(TokenGate(c.client).look, desk.take)
         self._hearing = Hearing()
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -320,6 +325,8 @@ class Run:
         try:
             if not await self._unless_stopped(self._schemas_served()):
                 return 0
+            if s.webhook_port:  # a standby takes alerts in as well: while the leader changes, none may be lost
+                await self._alerts.start(s.listen, s.webhook_port)
             if s.leader_election:
                 self.waiting_for = ""
                 log.info("standing by", identity=lease.identity)
@@ -331,6 +338,7 @@ class Run:
             await self._lead(lease)
         finally:
             metrics.LEADER.set(0)
+            await self._alerts.stop()
             await lease.release()
             await health.stop()
         if lost:
