@@ -40,6 +40,18 @@ FACTORS: Mapping[str, Factor] = {
     "dependency without endpoints": Factor(
         Channel.STATUS, 20, "what the program calls has no ready endpoint, and no hypothesis here explains that"
     ),
+    "leads nowhere": Factor(Channel.STATUS, 20, "a value names a Service or a port that a complete list does not have"),
+    "never ends": Factor(Channel.STATUS, 8, "what holds the pod back is, by its own command, not going to end"),
+    "probe asks the wrong door": Factor(
+        Channel.STATUS, 20, "the probe asks for a port, a scheme or a program that the container does not offer"
+    ),
+    "probe gives too little time": Factor(Channel.STATUS, 8, "healthy starts took longer than the probe allows"),
+    "probe was right before": Factor(Channel.CHANGE, 1 / 8, "pods were Ready with the very same probe"),
+    "other image content": Factor(Channel.CONTRAST, 8, "the same image name stands for other content where it works"),
+    "errors in the new release only": Factor(
+        Channel.METRIC, 15, "pods of the new revision answer with errors, those of the old one do not"
+    ),
+    "began with the release": Factor(Channel.CHANGE, 8, "the errors began within minutes of the release, and not before"),
     "introduced by this release": Factor(
         Channel.CHANGE, 10, "the field differs from the revision before, and failing pods are of this one"
     ),
@@ -61,6 +73,7 @@ FACTORS: Mapping[str, Factor] = {
     "log says so": Factor(Channel.LOG, 8, "the failing program itself reports this mechanism"),
     "metric shows it": Factor(Channel.METRIC, 8, "a series shows the mechanism, in the right window"),
     "metric speaks against it": Factor(Channel.METRIC, 1 / 8, "a series that should move with it does not"),
+    "intended": Factor(Channel.CHANGE, 20, "whoever made it says in so many words that it is meant, or announced it"),
     "path observed": Factor(Channel.PATH, 6, "the failing one itself names what is broken: in its log, its status or its traffic"),
     "path configured": Factor(Channel.PATH, 3, "a selector, a route or a setting leads from the symptom to what is broken"),
     "path unknown": Factor(Channel.PATH, 1 / 10, "nothing leads from the symptom to what is broken"),
@@ -96,7 +109,8 @@ class Candidate:
     `inferred`: links of the chain from faulty field to symptom that nobody saw; `counterfactual`: what the world looks like without
     the fault was computed; `finding`: what it explains, and `explains`: how many pods of the current revision that is. `hits`: titles
     (`Kind/name`) of what it breaks directly: the workloads whose pods fail of it, the Service that leads nowhere. `since`: when it began
-    to be broken, as far as the API tells; what is younger than the symptom did not cause it.
+    to be broken, as far as the API tells; what is younger than the symptom did not cause it. `weight`: how much of a whole namespace's
+    trouble it explains.
     """
 
     category: Category
@@ -114,6 +128,7 @@ class Candidate:
     explains: int = 0
     hits: tuple[str, ...] = ()
     since: datetime | None = None
+    weight: float = 1.0
 
     @property
     def grade(self) -> Grade:
@@ -189,7 +204,7 @@ def _topic(c: Candidate) -> tuple[int, str]:
 def _share(c: Candidate, size: int) -> float:
     """How much of the symptom it explains: what is no finding about pods explains all that its path reaches."""
     if c.finding is None or size <= 0:
-        return 1.0
+        return c.weight
     return max(0.02, min(1.0, c.explains / size))
 
 

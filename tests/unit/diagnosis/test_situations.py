@@ -382,7 +382,7 @@ EXITS = (
     Situation(
         "only the image changed",
         lambda: (w := crash(NEW_IMAGE)).snapshot(logs=w.log("panic: nil")),
-        of("BadRelease Deployment/checkout rev 7", "B", "2.3.9 → 2.4.0"),
+        of("BadRelease Deployment/checkout rev 7", "A", "2.3.9 → 2.4.0"),
     ),
     Situation("only the image changed, no log", lambda: crash(NEW_IMAGE).snapshot(), of("BadRelease Deployment/checkout rev 7", "C")),
     Situation(
@@ -416,7 +416,7 @@ EXITS = (
         of("ResourceLimit Deployment/checkout", "B"),
     ),
     Situation("OOM without a limit is the node's", lambda: crash(template(), state=OOM).snapshot(), unknown()),
-    Situation("killed by a liveness probe", probe_kill, unknown()),
+    Situation("killed by a liveness probe", probe_kill, of("Probe Deployment/checkout rev 7", "A")),
     Situation(
         "ConfigMap edited before a restart, log names the key",
         lambda: reading_config(edited=10 * MINUTE),
@@ -694,7 +694,11 @@ STATES = (
         Expected(Finding.PROGRESSING),
     ),
     Situation("not ready, inside the deadline", lambda: unready(("True", "ReplicaSetUpdated")), Expected(Finding.PROGRESSING)),
-    Situation("not ready, past the deadline", lambda: unready(("False", "ProgressDeadlineExceeded")), unknown("NotReady")),
+    Situation(
+        "not ready, past the deadline",
+        lambda: unready(("False", "ProgressDeadlineExceeded")),
+        of("BadRelease Deployment/checkout rev 7", "C"),
+    ),
     Situation(
         "past the deadline, no pods",
         lambda: World(template(), NEW_IMAGE, failing=0, progressing=("False", "ProgressDeadlineExceeded")).snapshot(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..case import Case
-from ..findings import CrashFinding, Finding, ImageFinding, MissingFinding
+from ..findings import CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
 from ..hypotheses import Candidate
-from .crash import crash_origins
+from .crash import crash_origins, program_origins
 from .images import image_origins
 from .missing import missing_origins
+from .probes import probe_origins
+from .starting import starting_origins
 
 __all__ = ["origins"]
 
@@ -24,6 +26,10 @@ def origins(case: Case, finding: Finding) -> tuple[Candidate, ...]:
             found = missing_origins(case, finding)
         case CrashFinding():
             found = crash_origins(case, finding)
+        case Finding(trouble=Trouble.PROBE | Trouble.NOT_READY):
+            found = (*probe_origins(case, finding), *program_origins(case, finding))
+        case Finding(trouble=Trouble.STARTING):
+            found = starting_origins(case, finding)
         case _:
             found = ()
     return tuple(replace(c, finding=finding, explains=case.explains(finding), caps=(*c.caps, *case.caps)) for c in found)

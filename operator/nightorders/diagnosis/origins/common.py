@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...api.v1alpha1.common import Category
 from ..case import Case
-from ..changes import Introduced
+from ..changes import EXPLAINS_EXIT, Difference, Introduced, differences
 from ..contrast import Contrast
 from ..evidence import Channel, safe, seen
-from ..findings import Finding
+from ..findings import CrashFinding, Finding, Trouble
 from ..hypotheses import Candidate, Mark
 from ..read import count, listed, mapping, objects, word
 from ..scene import Revision
+from ..views import Run
 
 
 def release_of(case: Case, revision: Revision) -> str:
@@ -55,3 +56,46 @@ def node_origin(case: Case, f: Finding, contrast: Contrast) -> tuple[Candidate, 
         return ()
     proof = seen(pods, f"{why}; healthy pods run on {listed(sorted(contrast.shared_nodes)) or 'none of them'}", Channel.CONTRAST)
     return (Candidate(Category.UNKNOWN, title, f"A fault of {title}.", marks=(Mark("one node only", (proof,)),), refuted=safe(why, 900)),)
+
+
+def run_of(f: Finding) -> Run | None:
+    """The latest finished run of the container that a finding is about."""
+    if isinstance(f, CrashFinding):
+        return f.run
+    runs = (c.latest_run for p in f.pods for c in p.containers if c.name == f.container)
+    return next((r for r in runs if r is not None), None)
+
+
+def effect_of(f: Finding) -> str:
+    """What the container does, after its name: `exits with code 1`, `runs and does not become ready`."""
+    run = run_of(f)
+    if f.trouble is Trouble.PROBE:
+        return "is killed by its probe again and again"
+    if f.trouble in (Trouble.NOT_READY, Trouble.STARTING):
+        return "does not end" if _is_init(f) else "runs and does not become ready"
+    if f.reason == "PostStartHookError":
+        return "is stopped because its postStart hook fails"
+    if run is not None and run.never_started:
+        return "cannot be started"
+    return f"exits with code {run.exit_code}" if run else "exits with an error"
+
+
+def _is_init(f: Finding) -> bool:
+    return any(c.init for p in f.pods[:1] for c in p.containers if c.name == f.container)
+
+
+def distinct(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Of candidates of the same category and object the best grounded one, in the order of their first."""
+    best: dict[tuple[str, str], Candidate] = {}
+    for c in candidates:
+        key = (c.category.value, c.object)
+        held = best.get(key)
+        if held is None or (bool(c.refuted), c.grade, -c.score()) < (bool(held.refuted), held.grade, -held.score()):
+            best[key] = c
+    return tuple(best.values())
+
+
+def relevant(before: Revision, after: Revision, container: str) -> tuple[Difference, ...]:
+    """Differences that can make that container exit or misbehave: its own, and the pod's."""
+    found = differences(before.template, after.template)
+    return tuple(d for d in found if d.aspect in EXPLAINS_EXIT and d.container in ("", container))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 
 from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef
@@ -11,80 +11,54 @@ from ..case import Case
 from ..changes import Edit, edit_of
 from ..contrast import Contrast
 from ..evidence import Channel, Observation, safe, seen
-from ..findings import CrashFinding
+from ..findings import CrashFinding, Finding
 from ..hypotheses import Candidate, Cap, Mark
-from ..read import clock, count, latest, mapping, objects, span, word
+from ..read import clock, count, mapping, objects, word
 from ..references import references
-from ..specialists.logs import LogReport, Sign
+from ..specialists.logs import Clue, LogReport, Sign
 from . import clues
-from .common import container_of
+from .common import container_of, effect_of, relevant
+from .timing import good_since, misfit, saw_edit
+from .values import Value, addresses, mounts
 
 MOST_CONFIG_MAPS = 8
-# An edit a little after the first sign may still be the cause: conditions have whole seconds, and kubelets notice late.
-_SLACK = timedelta(seconds=60)
+_QUOTES = re.compile(r"[\"'`]([^\"'`\n]{1,120})[\"'`]")
 
 
-def edit_origins(
-    case: Case, f: CrashFinding, logs: LogReport, contrast: Contrast, dead: tuple[str, Observation] | None
-) -> Iterator[Candidate]:
+def edit_origins(case: Case, f: Finding, logs: LogReport, contrast: Contrast, dead: tuple[str, Observation] | None) -> Iterator[Candidate]:
     """ConfigMaps that the failing container reads: those that changed at the right time, and the others refuted by their age."""
-    good = _good_since(case, contrast)
+    good = good_since(case, contrast)
     if good is None:
         return
     spec = f.pods[0].spec if f.pods else f.revision.pod_spec
     names = dict.fromkeys(r.name for r in references(spec) if r.kind == "ConfigMap" and r.container in ("", f.container))
     edits = [e for n in names if (e := edit_of(case.scene, n)) is not None]
-    fitting = [e for e in edits if not _misfit(f, e, good)]
+    fitting = [e for e in edits if not misfit(f.onset, e, good)]
     for edit in edits[:MOST_CONFIG_MAPS]:
-        if why := _misfit(f, edit, good):
+        if why := misfit(f.onset, edit, good):
             yield _refuted(case, edit, why)
         else:
             yield _edited(case, f, logs, contrast, dead, edit, alone=len(fitting) == 1)
 
 
-def _good_since(case: Case, contrast: Contrast) -> datetime | None:
-    """Up to when everything is known to have worked: what serves now had started, or the rollout was complete, or a good release began."""
-    births = [p.birth for p in (*contrast.same_revision, *contrast.other_revisions) if p.birth]
-    if births:
-        return max(births)
-    baseline, current = case.history.baseline, case.history.current
-    released = current.released if current and case.history.lasted else None
-    before = baseline.released if baseline and case.history.proven(baseline) else None
-    return latest(case.workload.completed_at, released) or before
-
-
-def _misfit(f: CrashFinding, edit: Edit, good: datetime) -> str:
-    """Why this edit cannot be it, by the order of time; empty when it fits."""
-    if f.onset is not None and edit.at > f.onset + _SLACK:
-        return f"{edit.obj.title} changed {span(edit.at - f.onset)} after the first failure"
-    if edit.at <= good:
-        return f"{edit.obj.title} is unchanged since {clock(edit.at)[3:]}, and pods worked with it after that"
-    return ""
-
-
 def _refuted(case: Case, edit: Edit, why: str) -> Candidate:
-    proof = _saw_edit(case, edit)
+    proof = saw_edit(case, edit)
     statement = f"A change of {edit.obj.title} is at fault."
     return Candidate(
         Category.BAD_CONFIGURATION, edit.obj.title, statement, marks=(Mark("no change seen", (proof,)),), refuted=safe(why, 900)
     )
 
 
-def _saw_edit(case: Case, edit: Edit) -> Observation:
-    verb = "was created" if edit.created else "changed"
-    by = safe(edit.by, 120) or "nobody"
-    text = f"{edit.obj.title} last {verb} {clock(edit.at)}, claimed by {by} (managedFields)"
-    return seen(case.scene.listing("ConfigMap"), text, Channel.CHANGE)
-
-
 def _edited(
-    case: Case, f: CrashFinding, logs: LogReport, contrast: Contrast, dead: tuple[str, Observation] | None, edit: Edit, *, alone: bool
+    case: Case, f: Finding, logs: LogReport, contrast: Contrast, dead: tuple[str, Observation] | None, edit: Edit, *, alone: bool
 ) -> Candidate:
     title, serving = edit.obj.title, (*contrast.same_revision, *contrast.other_revisions)
-    named = next((c.seen for c in logs.named(Sign.SETTING, Sign.FILE) if _about(f, edit, c.subject)), None)
+    telling = next((c for c in logs.clues if _about(f, edit, c)), None)
+    named = telling.seen if telling else None
+    lacks = telling is not None and lacking(f, edit, telling)
     marks = [
-        Mark("only an exit", f.seen),
-        Mark("edited before it began" if alone else "edited together with others", (_saw_edit(case, edit),)),
+        Mark("only an exit" if isinstance(f, CrashFinding) else "state fits", f.seen),
+        Mark("edited before it began" if alone else "edited together with others", (saw_edit(case, edit),)),
     ]
     caps = list(clues.log_caps(f, logs))
     if serving:
@@ -96,25 +70,67 @@ def _edited(
         marks.append(Mark("log names a dead host", (dead[1],)))
         caps.append(Cap("C", "a log line names a Service that has no ready endpoint"))
     verb = "was created" if edit.created else "changed"
-    code = f"code {f.run.exit_code}" if f.run else "an error"
+    effect = effect_of(f)
     return Candidate(
         Category.BAD_CONFIGURATION,
         title,
-        f"{title}, which container {f.container} of {case.title} reads, {verb} {clock(edit.at)}, before it began to exit with {code}.",
-        f"{title} {verb} {clock(edit.at)}, and {case.name}, which reads it, exits with {code} since then.",
+        f"{title}, which container {f.container} of {case.title} reads, {verb} {clock(edit.at)}, "
+        f"before the first failure; the container {effect}.",
+        f"{title} {verb} {clock(edit.at)}, and {case.name}, which reads it, {effect} since then.",
         ChangeRef(kind="Edit", at=edit.at, by=safe(edit.by, 200)),
         tuple(marks),
-        inferred=1 if named or serving else 2,
+        inferred=0 if named and serving and lacks else 1 if named or serving else 2,
+        counterfactual=lacks and alone and _same_settings(case, f, contrast),
         timing=True,
         caps=tuple(caps),
     )
 
 
-def _about(f: CrashFinding, edit: Edit, subject: str) -> bool:
-    """Whether a setting that a log line names belongs to that ConfigMap: it is like a key of it, or missing where all its keys go."""
-    name = subject.lower()
-    if any(name in k.lower() or k.lower() in name for k in mapping(edit.obj.raw.get("data")) if isinstance(k, str) and len(k) > 2):
+def _same_settings(case: Case, f: Finding, contrast: Contrast) -> bool:
+    """Whether pods with the very same settings serve, so that nothing but the edit and the start tells them from the failing ones."""
+    if contrast.same_revision:
         return True
-    env = {word(e.get("name")).lower() for e in objects(container_of(f.revision.template, f.container).get("env"))}
-    whole = any(r.path.endswith(".envFrom") and r.name == edit.obj.name for r in references(f.revision.pod_spec))
-    return whole and name not in env
+    before = [r for r in case.history.chain if r.uid in case.history.serving and r is not f.revision]
+    return bool(before) and all(not relevant(r, f.revision, f.container) for r in before)
+
+
+def _about(f: Finding, edit: Edit, clue: Clue) -> bool:
+    """Whether what a log line names belongs to that ConfigMap: a key of it, a file or a host in it, or a value that stands there."""
+    name, data = clue.subject.lower(), mapping(edit.obj.raw.get("data"))
+    if clue.sign in (Sign.SETTING, Sign.FILE) and name:
+        if any(name in k.lower() or k.lower() in name for k in data if isinstance(k, str) and len(k) > 2):
+            return True
+        if clue.sign is Sign.FILE:
+            return any(path and name.startswith(path.lower()) for path in _paths(f, edit))
+        return lacking(f, edit, clue)
+    if clue.sign in (Sign.HOST, Sign.NAME, Sign.UPSTREAM) and name:
+        values = (Value(edit.obj.title, k, k, v) for k, v in data.items() if isinstance(k, str) and isinstance(v, str))
+        return any(a.host in (name, name.partition(".")[0]) for v in values for a in addresses(v))
+    return clue.sign is Sign.SETTING and bool(_quoted(clue.seen.text) & {v.strip() for v in data.values() if isinstance(v, str)})
+
+
+def lacking(f: Finding, edit: Edit, clue: Clue) -> bool:
+    """Whether the line names a setting that the container can have only from that ConfigMap, and that is not in it (any more)."""
+    name, data = clue.subject, mapping(edit.obj.raw.get("data"))
+    if clue.sign is Sign.FILE:
+        return any(name.startswith(f"{path}/") and name.removeprefix(f"{path}/") not in data for path in _paths(f, edit) if path)
+    if clue.sign is not Sign.SETTING or not name:
+        return False
+    c = container_of({"spec": f.revision.pod_spec}, f.container)
+    sources = {word(e.get("name")).lower(): mapping(mapping(e.get("valueFrom")).get("configMapKeyRef")) for e in objects(c.get("env"))}
+    ref = sources.get(name.lower())
+    if ref is not None:
+        return word(ref.get("name")) == edit.obj.name and word(ref.get("key")) not in data
+    whole = [word(mapping(s.get("configMapRef")).get("name")) for s in objects(c.get("envFrom"))]
+    return edit.obj.name in whole and name.lower() not in {k.lower() for k in data if isinstance(k, str)}
+
+
+def _paths(f: Finding, edit: Edit) -> list[str]:
+    """Where the container mounts that ConfigMap."""
+    c = container_of({"spec": f.revision.pod_spec}, f.container)
+    return [path.rstrip("/") for path, name, _ in mounts(c, f.revision.pod_spec) if name == edit.obj.name]
+
+
+def _quoted(text: str) -> frozenset[str]:
+    """What stands in quotation marks in a line, if it is long enough to be no accident."""
+    return frozenset(m for m in _QUOTES.findall(text) if len(m) >= 3)
