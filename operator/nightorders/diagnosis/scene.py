@@ -404,9 +404,8 @@ class Scene:
     def _job(self, obj: KubeObject) -> Workload:
         job = job_view(obj)
         revision = self._job_revision(obj, job)
-        wanted = 0 if job.suspended or not job.running else min(job.parallelism, max(0, job.completions - job.succeeded))
         return replace(
-            self._plain(obj, revision.template, (replace(revision, desired=wanted),)),
+            self._plain(obj, revision.template, (revision,)),
             generation=0,
             observed_generation=0,
             desired=job.completions,
@@ -425,6 +424,9 @@ class Scene:
         jobs = tuple(job_view(o) for o in ordered)
         revisions = tuple(self._job_revision(o, j) for o, j in zip(ordered, jobs, strict=True))
         cron = cron_view(obj)
+        if not revisions:
+            own = Revision(obj.name, obj.uid, 0, obj_created(obj), False, template, template_digest(template), 0, "", (), "CronJob")
+            revisions = (own,)
         return replace(
             self._plain(obj, template, revisions),
             generation=0,
@@ -440,7 +442,9 @@ class Scene:
         )
 
     def _job_revision(self, obj: KubeObject, job: Job) -> Revision:
+        """A run as a revision; `desired` is how many pods it should have now."""
         template = pod_template(obj)
+        wanted = 0 if job.suspended or not job.running else min(job.parallelism, max(0, job.completions - job.succeeded))
         return Revision(
             name=obj.name,
             uid=obj.uid,
@@ -449,7 +453,7 @@ class Scene:
             revived=False,
             template=template,
             digest=template_digest(template),
-            desired=0,
+            desired=wanted,
             create_failure="",
             pods=tuple(self._pods_by_owner.get(obj.uid, ())) if obj.uid else (),
             kind="Job",
