@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -57,23 +58,42 @@ def add_to(app: typer.Typer) -> None:
 
 
 def diagnose(
-    workload: Annotated[list[str], typer.Argument(metavar="TYPE/NAME", help="deploy/checkout, deployment/checkout, or: deploy checkout")],
+    thing: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TYPE/NAME]", help="deploy/checkout, svc/checkout, or: deploy checkout; none: the namespace."),
+    ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
+    files: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Look at files instead of a cluster: kubectl get -o json, cluster-info dump, logs."),
+    ] = None,
+    at: Annotated[str, typer.Option(help="With --from: when the files were taken (RFC 3339); default: the newest time in them.")] = "",
     output: Format = Output.TEXT,
 ) -> None:
-    """Say what is wrong with a Deployment, from here, with your own rights. Reads only; nothing needs to be installed."""
+    """Say what is wrong with an object, or with a whole namespace. Reads only, with your own rights; nothing needs to be installed."""
 
     async def work() -> int:
         from . import diagnose as command
-        from .names import workload as parsed
+        from .errors import usage
+        from .names import thing as parsed
         from .session import Where, connect
 
-        target = parsed(workload)
-        async with connect(Where(namespace, kubeconfig, context)) as session:
-            found = await command.examine(session, target)
-        _print(output, lambda: command.document(found, tuple(session.flags)), lambda: command.as_json(found))
+        target = parsed(thing) if thing else None
+        if files is not None:
+            if kubeconfig or context:
+                raise usage("--from looks at files: --kubeconfig and --context have no meaning beside it")
+            reader = command.open_files(files, at)
+            found = await command.examine_files(reader, namespace or command.only_namespace(reader), target)
+            flags: tuple[str, ...] = ()
+        elif at:
+            raise usage("--at belongs to --from: a cluster is looked at as it is now")
+        else:
+            async with connect(Where(namespace, kubeconfig, context)) as session:
+                found = await command.examine(session, target)
+                flags = tuple(session.flags)
+        _print(output, lambda: command.document(found, flags), lambda: command.as_json(found))
         return found.code
 
     _run(work)

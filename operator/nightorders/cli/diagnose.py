@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
+from ..adapters.dump import DumpReader
 from ..api.meta import LEDGER_NAME, ObjectMeta, line
 from ..api.v1alpha1.common import ObjectRef
 from ..api.v1alpha1.incident import Alternative, Gap, Incident, IncidentSpec, IncidentStatus
@@ -18,9 +22,10 @@ from ..domain.ownership import governed_by
 from ..domain.plan import NoProposal, Proposal
 from ..domain.reasons import Reason
 from ..domain.record import Record
+from ..domain.redaction import redact
 from ..domain.situation import Operator
-from ..domain.snapshot import Absent, KubeObject, NotLooked
-from ..ports import ObjectKey, PortError
+from ..domain.snapshot import Absent, KubeObject, NotLooked, Snapshot, parse_time
+from ..ports import Clock, ClusterReader, ObjectKey, PermanentError, PortError
 from . import paste, story
 from .document import Code, Document, Row, Say, Section, Tone, section
 from .errors import CommandError, Exit, cannot_tell, unreachable, usage, words
@@ -64,33 +69,124 @@ class Examined:
         return EXIT[self.finding]
 
 
-async def examine(session: Session, target: ObjectRef) -> Examined:
-    """Looks once. Raises CommandError where the target is not there or cannot be read."""
-    await exists(session, target)
+async def examine(session: Session, target: ObjectRef | None) -> Examined:
+    """Looks once; `target` None: at the whole namespace. Raises CommandError where the target is not there or cannot be read."""
+    if target is not None:
+        await exists(session, target)
+    target = target or whole(session.namespace)
+    (ledger, gap, installed), snapshot = await asyncio.gather(
+        _ledger(session), _snapshot(session.reader, session.clock, session.namespace, target)
+    )
+    made = _examined(snapshot, target, ledger)
+    gaps = tuple(_usable(g, installed) for g in made.diagnosis.gaps)
+    return _told(made, (*gaps, gap) if gap else gaps)
+
+
+async def examine_files(reader: DumpReader, namespace: str, target: ObjectRef | None) -> Examined:
+    """The same from files, at their time. Raises CommandError where the files do not tell even that."""
+    asked = target or whole(namespace)
+    try:
+        snapshot = await _snapshot(reader, _At(reader), namespace, asked)
+    except PermanentError as error:
+        raise usage(str(error)) from None
+    if not any(listing.objects for listing in snapshot.listings.values()):
+        there = ", ".join(reader.namespaces[:8]) or "none"
+        raise usage(f"the files hold nothing of namespace {namespace}; namespaces in them: {there}")
+    made = _examined(snapshot, asked, None)
+    if made.diagnosis.finding is Finding.TARGET_MISSING:
+        raise usage(made.diagnosis.message)
+    problems = tuple(Gap(what=line(f"file {p.file}", 256), because=p.because) for p in reader.problems)
+    return _told(made, (*made.diagnosis.gaps[: 32 - min(16, len(problems))], *problems[:16]))
+
+
+def open_files(root: Path, at: str) -> DumpReader:
+    """Reads the files. Raises CommandError for a folder or a time that is none."""
+    moment = parse_time(at)
+    if at and moment is None:
+        raise usage(f"--at {at!r} is no time with a zone; write it like 2026-03-01T12:00:00Z")
+    try:
+        reader = DumpReader(root, redact=redact)
+    except PermanentError as error:
+        raise usage(f"--from: {error}") from None
+    reader.at = moment
+    return reader
+
+
+def only_namespace(reader: DumpReader) -> str:
+    """The one namespace of the files. Raises CommandError where there are several."""
+    names = [n for n in reader.namespaces if n not in ("kube-system", "kube-public", "kube-node-lease")]
+    if len(names) != 1:
+        raise usage(f"which namespace? Name it with -n; in the files there are: {', '.join(names[:12]) or 'none'}")
+    return names[0]
+
+
+def whole(namespace: str) -> ObjectRef:
+    """The whole namespace as a target. Raises CommandError for what cannot be the name of one."""
+    try:
+        return ObjectRef(api_version="v1", kind="Namespace", name=namespace)
+    except ValidationError:
+        raise usage(f"{namespace!r} cannot be the name of a namespace: use lower-case letters, digits and '-'") from None
+
+
+@dataclass(frozen=True)
+class _At:
+    """The clock of files: it stands still at their moment. Raises PermanentError where they tell none."""
+
+    reader: DumpReader
+
+    def now(self) -> datetime:
+        if (moment := self.reader.moment) is None:
+            raise PermanentError("no object in the files carries a time; say when they were taken: --at 2026-03-01T12:00:00Z")
+        return moment
+
+
+async def _snapshot(reader: ClusterReader, clock: Clock, namespace: str, target: ObjectRef) -> Snapshot:
     # Gatherer.snapshot reads through the clock and the reader only.
     nothing = cast(Any, None)
-    ports = Ports(session.clock, session.reader, nothing, nothing, nothing, nothing, nothing)
-    (ledger, gap, installed), snapshot = await asyncio.gather(
-        _ledger(session), Gatherer(ports, Operator("", "")).snapshot(session.namespace, target)
-    )
-    found = engine.diagnose(snapshot, target, ledger.spec.healthy_revisions if ledger else (), snapshot.at)
-    gaps = tuple(_usable(g, installed) for g in found.gaps)
-    found = replace(found, gaps=(*gaps, gap)[:32] if gap else gaps)
-    incident = _stand_in(target, session.namespace)
-    thing = snapshot.find(target.kind, target.name)
+    ports = Ports(clock, reader, nothing, nothing, nothing, nothing, nothing)
+    return await Gatherer(ports, Operator("", "")).snapshot(namespace, target)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A diagnosis with what it was made of. `origin`: the object that a repair would change."""
+
+    snapshot: Snapshot
+    target: ObjectRef
+    diagnosis: Diagnosis
+    origin: ObjectRef
+    proposal: Proposal | NoProposal | None
+    thing: KubeObject | None
+
+
+def _examined(snapshot: Snapshot, target: ObjectRef, ledger: Ledger | None) -> _Made:
+    """The origin gets the action, never a victim: a proposal is made for the object that the first hypothesis names."""
+    healthy = ledger.spec.healthy_revisions if ledger else ()
+    found = engine.diagnose(snapshot, target, healthy, snapshot.at)
+    origin, own = target, found
+    kind, _, name = found.top.object.partition("/") if found.top else ("", "", "")
+    if kind == "Deployment" and (kind, name) != (target.kind, target.name) and isinstance(snapshot.find(kind, name), KubeObject):
+        origin = ObjectRef.model_construct(api_version="apps/v1", kind=kind, name=name)
+        own = engine.diagnose(snapshot, origin, healthy, snapshot.at)
+    thing = snapshot.find(origin.kind, origin.name)
     proposal: Proposal | NoProposal | None = None
-    if isinstance(thing, KubeObject) and found.finding is Finding.FAULT:
-        proposal = propose(incident, snapshot, thing, found, ledger, snapshot.at)
+    if isinstance(thing, KubeObject) and own.finding is Finding.FAULT:
+        proposal = propose(_stand_in(origin, snapshot.namespace), snapshot, thing, own, ledger, snapshot.at)
+    return _Made(snapshot, target, found, origin, proposal, thing if isinstance(thing, KubeObject) else None)
+
+
+def _told(made: _Made, gaps: tuple[Gap, ...]) -> Examined:
+    found, snapshot = replace(made.diagnosis, gaps=gaps[:32]), made.snapshot
     return Examined(
-        target=target,
-        namespace=session.namespace,
+        target=made.target,
+        namespace=snapshot.namespace,
         at=snapshot.at,
         finding=found.finding,
-        status=_status(incident, found, proposal, snapshot.at),
+        status=_status(_stand_in(made.target, snapshot.namespace), found, made.proposal, snapshot.at),
         since=found.symptom_since,
-        proposal=proposal,
-        command=_by_hand(target, session.namespace, proposal) if isinstance(proposal, Proposal) else (),
-        owner=owner.who if isinstance(thing, KubeObject) and (owner := governed_by(thing)) else "",
+        proposal=made.proposal,
+        command=_by_hand(made.origin, snapshot.namespace, made.proposal) if isinstance(made.proposal, Proposal) else (),
+        owner=owner.who if made.thing is not None and (owner := governed_by(made.thing)) else "",
     )
 
 
@@ -147,8 +243,10 @@ def granting(fix: str) -> str:
 
 
 def _stand_in(target: ObjectRef, namespace: str) -> Incident:
-    """There is no Incident; actions want one for its name and namespace."""
-    return Incident(metadata=ObjectMeta(name="none", namespace=namespace), spec=IncidentSpec(target=target))
+    """There is no Incident; actions want one for its name and namespace. (Names in files may be none that an API server would take.)"""
+    return Incident.model_construct(
+        metadata=ObjectMeta(name="none", namespace=namespace), spec=IncidentSpec.model_construct(target=target), status=IncidentStatus()
+    )
 
 
 def _by_hand(target: ObjectRef, namespace: str, proposal: Proposal) -> tuple[tuple[str, ...], ...]:

@@ -14,7 +14,7 @@ from ..domain.diagnosis import Diagnosis
 from ..domain.diagnosis import Finding as Kind
 from ..domain.snapshot import Absent, KubeObject, NotLooked, Snapshot
 from . import telling
-from .anomalies import FINDERS
+from .anomalies import FINDERS, Finder
 from .answer import Answer, compose
 from .assess import State
 from .case import CORE_KINDS
@@ -122,13 +122,39 @@ class _Examination:
 
     def _candidates(self, symptom: Symptom) -> tuple[Candidate, ...]:
         """Origins of failing pods, wherever the paths lead, and everything else that is broken there."""
-        found: list[Candidate] = []
-        if symptom.looks:
-            for w in self._on_the_way():
-                found += self._own(w)
-            for name, finder in FINDERS.items():
-                found += self._ask(name, lambda f=finder: tuple(f(self._world)), _NO_CANDIDATES)  # type: ignore[misc]
-        return related(self._world, self._focus, self._ways, found, symptom.onset)
+        if not symptom.looks:
+            return ()
+        if self._focus.whole:
+            return self._of_all()
+        own = (c for w in self._on_the_way() for c in self._own(w))
+        return related(self._world, self._focus, self._ways, (*own, *self._anomalies()), symptom.onset)
+
+    def _anomalies(self) -> tuple[Candidate, ...]:
+        """What is broken beside pods, found once for a world."""
+        if self._world.anomalies is None:
+            found: list[Candidate] = []
+            for name, find in FINDERS.items():
+                found += self._ask(name, partial(_all, find, self._world), _NO_CANDIDATES)
+            self._world.anomalies = tuple(found)
+        return self._world.anomalies
+
+    def _of_all(self) -> tuple[Candidate, ...]:
+        """A whole namespace: each workload in trouble is examined by itself, and what explains several of them comes first.
+
+        An anomaly that explains no trouble is told after them, and only where it is certain.
+        """
+        votes: dict[tuple[str, Category], list[Candidate]] = {}
+        for w in self._focus.workloads[:_MOST_WORKLOADS]:
+            one = _Examination(self._world, focus(self._world, _ref(w.obj), w.obj))
+            symptom = symptom_of(self._world, one._focus)
+            if symptom.state.kind not in (Kind.FAULT, Kind.UNKNOWN):
+                continue
+            ranked = one._rank(symptom, one._candidates(symptom))
+            for place, c in enumerate(c for c in ranked if c.category not in NEUTRAL):
+                votes.setdefault((c.object, c.category), []).append(replace(c, explains=0 if place or c.refuted else 1, finding=None))
+        found = [replace(max(same, key=lambda c: (c.explains, c.score())), weight=_weight(same)) for same in votes.values()]
+        lone = (c for c in self._anomalies() if (c.object, c.category) not in votes and (c.refuted or c.grade in ("A", "B")))
+        return (*found, *(replace(c, weight=0.02) for c in lone))
 
     def _on_the_way(self) -> Iterator[Workload]:
         """The focus, and the workloads that it leans on, nearest first."""
@@ -233,6 +259,19 @@ class _Examination:
         findings = self._world.case(workload).report.findings
         failing = any(f.revision is current and f.trouble not in (Trouble.STARTING,) for f in findings)
         return current.uid if current is not None and failing and workload.sets_known else ""
+
+
+def _ref(obj: KubeObject) -> ObjectRef:
+    return ObjectRef.model_construct(api_version=obj.api_version, kind=obj.kind, name=obj.name)
+
+
+def _all(find: Finder, world: World) -> tuple[Candidate, ...]:
+    return tuple(find(world))
+
+
+def _weight(same: Iterable[Candidate]) -> float:
+    """How much of a namespace's trouble an origin explains: a point for each workload where it stands first."""
+    return max(0.1, float(sum(c.explains for c in same)))
 
 
 def _caps(scene: Scene) -> Iterator[Cap]:

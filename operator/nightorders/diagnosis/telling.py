@@ -18,7 +18,7 @@ from .findings import CrashFinding, ImageFinding, MissingFinding, Trouble
 from .hypotheses import Candidate
 from .images import PullError
 from .origins.crash import dead_dependency
-from .read import clock, count, sentence
+from .read import clock, count, listed, sentence
 from .scene import Scene
 from .specialists import changes, logs
 from .world import World
@@ -152,11 +152,17 @@ def gap(what: str, because: str, fix: str = "") -> Gap:
 
 
 def listing_gaps(scene: Scene) -> Iterator[Gap]:
-    """Core kinds that were not looked at, and every other list that was tried and failed."""
-    others = (x for kind, x in sorted(scene.snapshot.listings.items()) if kind not in CORE_KINDS)
-    for listing in (*(scene.listing(k) for k in CORE_KINDS), *others):
+    """Core kinds that were not looked at; and every other list that was tried and failed, those for the same reason together."""
+    for listing in (scene.listing(k) for k in CORE_KINDS):
         if not listing.complete:
             yield gap(f"{listing.kind} objects", listing.because, listing.fix or _permission(scene, listing))
+    alike: dict[str, list[Listing]] = {}
+    for kind, listing in sorted(scene.snapshot.listings.items()):
+        if kind not in CORE_KINDS and not listing.complete:
+            alike.setdefault(listing.because, []).append(listing)
+    for because, listings in alike.items():
+        fix = listings[0].fix or (_permission(scene, listings[0]) if len(listings) == 1 else "")
+        yield gap(f"{listed([x.kind for x in listings], 5)} objects", because, fix)
 
 
 def _permission(scene: Scene, listing: Listing) -> str:

@@ -14,7 +14,7 @@ from .changes import history
 from .claim import Claim
 from .findings import Finding, Trouble
 from .graph import WORKLOAD_KINDS, Graph, build
-from .hypotheses import Cap
+from .hypotheses import Candidate, Cap
 from .read import earliest
 from .scene import Scene, Workload
 from .specialists import logs
@@ -34,6 +34,7 @@ class World:
         self.claim = claim
         self.caps = caps
         self.gaps: list[Gap] = []
+        self.anomalies: tuple[Candidate, ...] | None = None
         self._healthy = healthy
         self._cases: dict[str, Case] = {}
         self._logs: dict[tuple[str, int], LogReport] = {}
