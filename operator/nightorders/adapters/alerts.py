@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from aiohttp import web
@@ -64,6 +65,7 @@ class TokenGate:
         self._remember = remember
         self._clock = clock
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._reviews = asyncio.Semaphore(REVIEWS)  # who guesses tokens must not keep the API server busy through us
 
     async def look(self, token: str) -> Caller:
@@ -71,7 +73,7 @@ class TokenGate:
         key = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         if (caller := self._recall(key)) is not None:
             return caller
-        async with self._reviews:
+        async with self._locks.setdefault(key, asyncio.Lock()), self._reviews:
             if (caller := self._recall(key)) is not None:
                 return caller
             caller = await self._ask(token)

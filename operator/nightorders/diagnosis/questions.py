@@ -223,7 +223,7 @@ def _of(points: Sequence[Point], name: str) -> Iterator[Point]:
 
 _USED = "active|used|in_use|inuse|busy|acquired|checked_out"
 _LIMIT = "max|limit|size|capacity|max_size|max_open|max_open_connections|max_connections"
-_BY_NAME = re.compile(rf"(?P<stem>.*(?:pool|connections?).*?)_?(?:(?P<used>{_USED})|(?P<limit>{_LIMIT}))(?:_connections?)?")
+_BY_NAME = re.compile(rf"(?P<stem>.+?)_(?:(?P<used>{_USED})|(?P<limit>{_LIMIT}))(?:_connections?)?")
 _PAIRS = {"pg_stat_activity_count": "used", "pg_settings_max_connections": "limit"}
 _STATE_LABELS = ("state", "status", "type")
 _LOOSE = ("datname", "usename", "application_name", "state", "wait_event", "wait_event_type", "backend_type")
