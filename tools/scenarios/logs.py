@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) (stdout|stderr) [FP] ?", re.ASCII)
 
 
-def copy_folder(source: Path, target: Path) -> Path:
-    """A private copy of a scenario's folder, with its logs shifted to now."""
+def copy_folder(source: Path, target: Path, rewrite: Callable[[str], str] = lambda text: text) -> Path:
+    """A private copy of a scenario's folder, with its logs rewritten and shifted to now. Manifests are rewritten when they are read."""
     shutil.copytree(source, target)
-    shift(target, target)
+    for path in _logs(target):
+        path.write_text(rewrite(path.read_text()))
+    shift(target)
     return target
 
 
@@ -23,22 +26,24 @@ def is_log(text: str) -> bool:
     return bool(lines) and all(_LINE.match(line) for line in lines)
 
 
-def shift(original: Path, target: Path, now: datetime.datetime | None = None) -> None:
-    """Writes every log of `original` into `target` with times shifted so that the newest line of all of them is now.
+def shift(folder: Path, now: datetime.datetime | None = None) -> None:
+    """Shifts the times in every log of a folder so that the newest line of all of them is now.
 
-    One shift for all files: what happened before what stays as it was scripted.
+    One shift for all files: what happened before what stays as it was scripted. The simulator reads the files at each request.
     """
-    logs = {
-        p: p.read_text() for p in sorted(original.rglob("*")) if p.is_file() and p.suffix not in (".yaml", ".yml", ".json") and _readable(p)
-    }
-    logs = {path: text for path, text in logs.items() if is_log(text)}
+    logs = {path: path.read_text() for path in _logs(folder)}
     times = [time for text in logs.values() for line in text.splitlines() if line and (time := _time(line))]
     if not times:
         return
     by = (now or datetime.datetime.now(datetime.UTC)) - max(times)
     for path, text in logs.items():
         shifted = "".join(f"{_moved(line, by)}\n" if line else "\n" for line in text.splitlines())
-        (target / path.relative_to(original)).write_text(shifted)
+        path.write_text(shifted)
+
+
+def _logs(folder: Path) -> list[Path]:
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix not in (".yaml", ".yml", ".json") and _readable(p)]
+    return [path for path in files if is_log(path.read_text())]
 
 
 def _readable(path: Path) -> bool:

@@ -94,7 +94,7 @@ class World:
         """
         namespace, suffix = self._reserve(scenario.document.namespace, fresh=fresh)
         with tempfile.TemporaryDirectory(prefix="nightorders-scenario-") as folder:
-            copy = copy_folder(scenario.folder, Path(folder) / scenario.folder.name)
+            copy = copy_folder(scenario.folder, Path(folder) / scenario.folder.name, rewrite)
             mine = load(scenario.folder, namespace=namespace, source=copy, rewrite=rewrite)
             stage = Stage(self.cluster, self.kube, self.user, mine, suffix)
             self.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
@@ -103,6 +103,11 @@ class World:
                 yield stage
             finally:
                 self._leave(stage)
+
+    def namespaces(self) -> set[str]:
+        """Every namespace that a run has had, also those that are gone."""
+        with self._names:
+            return set(self._used)
 
     def _reserve(self, wanted: str, *, fresh: bool) -> tuple[str, str]:
         with self._names:
