@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 from ...api.v1alpha1.common import Category
@@ -14,7 +13,7 @@ from ..evidence import Channel, Observation, measured, seen
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import clock, listed, mapping, number, objects, word
 from ..scene import Workload
-from ..views import Condition, conditions, obj_created
+from ..views import Condition, conditions
 from ..world import World
 from .common import edited, found, introduced, labels, made, pod_spec, ready, released, resembling, saw_change, services_of
 
@@ -29,7 +28,6 @@ _NO_API = re.compile(
     r"unable to fetch metrics|the server could not find the requested resource|the server is currently unable|no metrics returned",
     re.IGNORECASE,
 )
-_WARM_UP = timedelta(minutes=2)
 _OWN_FAULT = frozenset(
     {"InvalidSelector", "InvalidMetricSourceType", "AmbiguousSelector", "FailedConvertHPA", "FailedConvertCurrentMetrics", "InvalidSpec"}
 )
@@ -202,9 +200,7 @@ def _no_api(world: World, hpa: KubeObject, target: Workload, active: Condition, 
     absent = api is None and world.scene.looked("APIService")
     down = api is not None and (c := conditions(mapping(api.raw.get("status"))).get("Available")) is not None and c.status != "True"
     status = mapping(hpa.raw.get("status"))
-    born = obj_created(hpa)
     worked = bool(status.get("lastScaleTime")) or bool(objects(status.get("currentMetrics")))
-    late = born is not None and active.changed is not None and active.changed - born > _WARM_UP
     if absent or down:
         what = "does not exist" if absent else "is not available"
         proof = seen(world.scene.listing("APIService"), f"APIService/{name} {what}")
@@ -214,7 +210,7 @@ def _no_api(world: World, hpa: KubeObject, target: Workload, active: Condition, 
             f"APIService/{name}",
             f"{hpa.title} gets no metrics for {target.title}: APIService/{name} {what}.",
             marks=(Mark("mechanism named", (told, proof)), Mark("no change seen")),
-            inferred=1 if worked or late or down else 2,
+            inferred=1 if worked or down else 2,
             change=ChangeRef(kind="Deletion") if absent and worked else None,
             caps=() if worked or down else (Cap("C", "nothing shows that these metrics were ever served"),),
             hits=_hits(hpa, target),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -62,6 +63,14 @@ def made(
         hits=tuple(dict.fromkeys(h for h in hits if h)),
         since=since if since is not None else change.at,
     )
+
+
+def about_node(world: World, node: str) -> bool:
+    """Whether the question is about nodes: a signal that says so, or nobody's signal. (Else a node counts by what it does to workloads:
+    every workload runs on some node, and a node's trouble must not explain what happens to its pods on others.)
+    """
+    claim = world.claim
+    return claim is None or claim.labels.get("node") == node or bool(re.search(r"node|kubelet|cordon|drain", claim.name, re.IGNORECASE))
 
 
 def unread(scene: Scene, *kinds: str) -> tuple[Cap, ...]:

@@ -1,13 +1,505 @@
-"""What a workload leans on and what fails."""
+"""What a workload calls and does not get: a database that is down, a login that is refused, connections that are used up, the outside.
+
+The origin of a failing dependency is whatever is wrong there, and other finders and origins name it. What this module yields where a
+dependency merely does not serve is therefore weak on purpose: it stands only where nothing finer is shown.
+
+Whose pool is used up: a server that refuses (`too many clients`, `max_connections`) has no room left, so it is the server that one would
+relieve; a client that waits for a connection of its own pool has too few or holds them too long, so it is the client. Where a setting of
+that pool changed before, that setting is the origin (a wrong value comes before overload in the table of mechanisms).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from ..hypotheses import Candidate
+from ...api.v1alpha1.common import Category
+from ...api.v1alpha1.incident import ChangeRef
+from ...domain.snapshot import KubeObject
+from ..evidence import Channel, measured, seen
+from ..graph import Link
+from ..hypotheses import Candidate, Cap, Mark
+from ..read import count, earliest, listed, mapping, objects, word
+from ..references import Reference, references
+from ..scene import Workload
+from ..specialists.logs import Clue, Sign
 from ..world import World
+from .common import (
+    behind,
+    callers,
+    complaints,
+    edited,
+    found,
+    introduced,
+    log_marks,
+    made,
+    pod_spec,
+    ready,
+    released,
+    saw_change,
+    services_of,
+    texts,
+)
+
+_SERVER_FULL = re.compile(
+    r"too many (?:clients|connections)|remaining connection slots|max(?:imum)?[ _-]?(?:number of )?(?:clients|connections) (?:reached|exceeded)|"
+    r"max_connections|max_user_connections|ERR max number of clients|too many open connections",
+    re.IGNORECASE,
+)
+_POOL_SETTING = re.compile(r"pool|max_?conn|max_?open|connection_?limit", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"pass(?:word|wd)?|secret|token|credential|dsn|(?:database|db|redis|mongo|amqp|postgres|mysql)_?ur[il]|user(?:name)?|api_?key",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*::[0-9a-f:]*")
+_INSIDE = (".svc", ".cluster.local", ".local", ".internal")
 
 
-def dependencies(world: World) -> Iterator[Candidate]:  # noqa: ARG001
-    """Services without ready pods, databases that refuse, APIs outside."""
-    yield from ()
+def dependencies(world: World) -> Iterator[Candidate]:
+    """The far ends of failing calls."""
+    yield from _down(world)
+    yield from _logins(world)
+    yield from _pools(world)
+    yield from _outside(world)
+
+
+# -- down ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def _down(world: World) -> Iterator[Candidate]:
+    """Workloads behind a called Service that do not serve, or that several callers complain about; not those that are victims themselves."""
+    for service in world.scene.all("Service"):
+        using = tuple(dict.fromkeys(c.workload.title for c in callers(world, service.title)))
+        owners = [w for w in behind(world, service) if w.title not in using]
+        if not using or not owners:
+            continue
+        said = complaints(world, service.title)
+        serving = [p for w in owners for p in ready(w)]
+        w = owners[0]
+        if serving and said and not _leans_on_dead(world, w):
+            yield from _silent(world, service, w, using, said)
+        elif not serving and w.desired > 0 and not _leans_on_dead(world, w):
+            yield from _dead(world, service, w, using, said)
+
+
+def _leans_on_dead(world: World, w: Workload) -> bool:
+    """Whether it calls another Service that has pods and none of them Ready: then it is a victim."""
+    for title in world.graph.targets(w.title, Link.CALLS):
+        service = found(world.scene, "Service", title.partition("/")[2]) if title.count("/") == 1 else None
+        owners = [o for o in behind(world, service) if o.title != w.title] if service is not None else []
+        if owners and not any(ready(o) for o in owners):
+            return True
+    return False
+
+
+def _dead(world: World, service: KubeObject, w: Workload, using: tuple[str, ...], said: tuple[Clue, ...]) -> Iterator[Candidate]:
+    told = seen(world.scene.listing("Pod"), f"{service.title}: none of {count(len(w.pods), 'pod')} of {w.title} is Ready", Channel.STATUS)
+    since = earliest(*(p.ready_changed for p in w.pods))
+    yield made(
+        world,
+        Category.DEPENDENCY,
+        w.title,
+        f"{w.title}, which {listed(list(using))} call as {service.title}, has no ready pod.",
+        marks=(Mark("state fits", (told,)), *log_marks(said)),
+        inferred=1,
+        caps=(Cap("C", f"what is wrong in {w.title} is not named by this"),),
+        hits=(service.title, w.title),
+        since=since,
+    )
+
+
+def _silent(world: World, service: KubeObject, w: Workload, using: tuple[str, ...], said: tuple[Clue, ...]) -> Iterator[Candidate]:
+    """Its pods are Ready, and its callers say that it does not answer."""
+    told = seen(
+        world.scene.listing("Pod"), f"{count(len(ready(w)), 'pod')} of {w.title} Ready; its callers log that {service.name} does not answer"
+    )
+    yield made(
+        world,
+        Category.DEPENDENCY,
+        w.title,
+        f"{w.title} is Ready, and {listed(list(using))} log that {service.title} does not answer.",
+        marks=(*log_marks(said), Mark("state fits", (told,))),
+        inferred=2,
+        caps=(Cap("C", f"the pods of {w.title} are Ready; only its callers' logs speak against it"),),
+        hits=(service.title,),
+    )
+
+
+# -- logins -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _logins(world: World) -> Iterator[Candidate]:
+    """Refused logins, with the holder of the credential, by reference. (Secrets are never read, so their content is never compared.)"""
+    for w in world.workloads:
+        said = [c for c in world.clues(w.pods) if c.sign is Sign.CREDENTIALS]
+        if said and _is_client(world, w):
+            yield from _refused(world, w, said)
+
+
+def _is_client(world: World, w: Workload) -> bool:
+    """Whether the line is a client's own, not a server's record of somebody's failed attempt."""
+    if world.graph.targets(w.title, Link.CALLS) or not _is_server(world, w):
+        return True
+    return w.obj.kind != "StatefulSet" and any(re.search(r"ur[il]|dsn|host", h.variable, re.IGNORECASE) for h in _holders(w))
+
+
+def _is_server(world: World, w: Workload) -> bool:
+    return any(c.workload.title != w.title for s in services_of(world, w) for c in callers(world, s.title))
+
+
+@dataclass(frozen=True)
+class _Credential:
+    """A place that a login comes from: the object that holds it (the workload itself for a plain value), the key, the variable."""
+
+    holder: str
+    key: str
+    variable: str
+
+
+def _holders(w: Workload) -> list[_Credential]:
+    """Where a workload has its credentials from, passwords first."""
+    found_: list[_Credential] = []
+    for c in (*objects(pod_spec(w).get("containers")), *objects(pod_spec(w).get("initContainers"))):
+        for e in objects(c.get("env")):
+            name, source = word(e.get("name")), mapping(e.get("valueFrom"))
+            secret, config = mapping(source.get("secretKeyRef")), mapping(source.get("configMapKeyRef"))
+            if word(secret.get("name")) and (_CREDENTIAL.search(name) or _CREDENTIAL.search(word(secret.get("key")))):
+                found_.append(_Credential(f"Secret/{word(secret.get('name'))}", word(secret.get("key")), name))
+            elif word(config.get("name")) and _CREDENTIAL.search(name):
+                found_.append(_Credential(f"ConfigMap/{word(config.get('name'))}", word(config.get("key")), name))
+            elif _CREDENTIAL.search(name) and word(e.get("value")):
+                found_.append(_Credential(w.title, "", name))
+    named = {f.holder for f in found_}
+    whole: list[Reference] = [r for r in references(pod_spec(w)) if r.kind == "Secret" and not r.key and r.title not in named]
+    found_ += [_Credential(r.title, "", "") for r in whole if r.path.endswith(".envFrom") or _CREDENTIAL.search(f"{r.name} {r.path}")]
+    return sorted(dict.fromkeys(found_), key=lambda f: not re.search(r"pass|dsn|ur[il]|token", f"{f.variable} {f.key}", re.IGNORECASE))
+
+
+def _refused(world: World, w: Workload, said: list[Clue]) -> Iterator[Candidate]:
+    mine = _holders(w)
+    if not mine:
+        return
+    base = log_marks(said)
+    hit = introduced(world, w, _credentials)
+    at_start = [p for p in ready(w) if p.birth is not None]
+    if hit is not None:
+        change, mark = released(*hit, "what the login is taken from changed")
+        yield made(
+            world,
+            Category.BAD_CONFIGURATION,
+            w.title,
+            f"{w.title} is refused when it logs in, since {hit[1].revision.label} takes its credentials from elsewhere.",
+            marks=(*base, mark),
+            inferred=0 if not at_start else 1,
+            counterfactual=True,
+            change=change,
+            hits=(w.title,),
+        )
+        return
+    first = mine[0]
+    yield from _edited_holder(world, w, base)
+    server = _server_of(world, w, said)
+    other = _servers_own(server, first) if server is not None else None
+    if server is not None and other is not None and other.holder != first.holder:
+        yield from _differs(world, w, server, first, other, base)
+        return
+    old = [
+        p
+        for p in at_start
+        if (born := earliest(*(q.birth for q in w.pods if not q.ready))) is not None and p.birth is not None and p.birth < born
+    ]
+    contrast = (
+        (
+            Mark(
+                "started earlier serves",
+                (seen(world.scene.listing("Pod"), f"{listed([p.name for p in old])}, started earlier, serve", Channel.CONTRAST),),
+            ),
+        )
+        if old
+        else ()
+    )
+    what = f"{first.holder}{f' key {first.key}' if first.key else ''}"
+    yield made(
+        world,
+        Category.BAD_CONFIGURATION if old and first.holder != w.title else Category.ACCESS_DENIED,
+        first.holder,
+        f"{w.title} is refused when it logs in{f' to {server.title}' if server is not None else ''} with what it has from {what}.",
+        marks=(*base, *contrast, Mark("no change seen")),
+        inferred=1,
+        change=None,
+        caps=() if len({f.holder for f in mine}) == 1 else (Cap("C", "it has credentials from several places"),),
+        hits=(w.title,),
+    )
+
+
+def _credentials(template: Mapping[str, Any]) -> object:
+    """Everything that a template says about credentials, for comparison only."""
+    found_: list[tuple[str, str, str]] = []
+    for c in objects(mapping(template.get("spec")).get("containers")):
+        for e in objects(c.get("env")):
+            source = mapping(e.get("valueFrom"))
+            secret = mapping(source.get("secretKeyRef")) or mapping(source.get("configMapKeyRef"))
+            if _CREDENTIAL.search(word(e.get("name"))):
+                found_.append((word(e.get("name")), word(e.get("value")), f"{word(secret.get('name'))}/{word(secret.get('key'))}"))
+    return sorted(found_)
+
+
+def _edited_holder(world: World, w: Workload, base: tuple[Mark, ...]) -> Iterator[Candidate]:
+    """A ConfigMap that holds a part of the login and was edited."""
+    names = dict.fromkeys(r.name for r in references(pod_spec(w)) if r.kind == "ConfigMap")
+    for name in names:
+        obj = found(world.scene, "ConfigMap", name)
+        change = edited(obj, "data") if obj is not None else None
+        keys = [k for k in mapping(obj.raw.get("data")) if isinstance(k, str) and _CREDENTIAL.search(k)] if obj is not None else []
+        if obj is not None and change is not None and keys:
+            yield made(
+                world,
+                Category.BAD_CONFIGURATION,
+                obj.title,
+                f"{w.title} is refused when it logs in; {obj.title}, which holds {listed(keys)}, was edited.",
+                marks=(*base, saw_change(world.scene, obj, change, "its data")),
+                inferred=1,
+                change=change,
+                hits=(w.title,),
+            )
+
+
+def _server_of(world: World, w: Workload, said: list[Clue]) -> Workload | None:
+    """The workload that refused: the one that the line names, else the only one that is called and has credentials of its own."""
+    called: list[Workload] = []
+    for title in world.graph.targets(w.title, Link.CALLS):
+        service = found(world.scene, "Service", title.partition("/")[2])
+        if service is None:
+            continue
+        owners = [o for o in behind(world, service) if o.title != w.title]
+        if owners and any(c.subject.lower().partition(".")[0] == service.name for c in said):
+            return owners[0]
+        called += [o for o in owners[:1] if _holders(o)]
+    every = list({o.title: o for o in called}.values())
+    return every[0] if len(every) == 1 else None
+
+
+def _servers_own(server: Workload, first: _Credential) -> _Credential | None:
+    """The server's own word for the same kind of thing: its password for a password."""
+    kind = re.search(r"pass|user|token", f"{first.variable} {first.key}", re.IGNORECASE)
+    wanted = kind[0].lower() if kind else "pass"
+    return next((h for h in _holders(server) if wanted in f"{h.variable} {h.key}".lower() and "root" not in h.variable.lower()), None)
+
+
+def _differs(
+    world: World, w: Workload, server: Workload, mine: _Credential, other: _Credential, base: tuple[Mark, ...]
+) -> Iterator[Candidate]:
+    """Client and server take the same login from different objects: whichever was changed; the client's where nothing tells."""
+    hit = introduced(world, server, _credentials)
+    told = seen(world.scene.listing("Deployment"), f"{w.title} has its login from {mine.holder}, {server.title} from {other.holder}")
+    if hit is not None:
+        change, mark = released(*hit, "what the login is taken from changed")
+        yield made(
+            world,
+            Category.BAD_CONFIGURATION,
+            server.title,
+            f"{hit[1].revision.label} of {server.title} takes its login from {other.holder}; {w.title} logs in with {mine.holder}.",
+            marks=(*base, Mark("mechanism likely", (told,)), mark),
+            inferred=1,
+            counterfactual=True,
+            change=change,
+            hits=(w.title, server.title),
+        )
+        return
+    yield made(
+        world,
+        Category.BAD_CONFIGURATION,
+        mine.holder,
+        f"{w.title} logs in to {server.title} with {mine.holder} and is refused; {server.title} itself has its login from {other.holder}.",
+        marks=(*base, Mark("mechanism likely", (told,)), Mark("no change seen")),
+        inferred=1,
+        hits=(w.title,),
+    )
+
+
+# -- pools --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _pools(world: World) -> Iterator[Candidate]:
+    for w in world.workloads:
+        said = [c for c in world.clues(w.pods) if c.sign is Sign.POOL]
+        if said:
+            yield from _pool(world, w, said)
+
+
+def _pool(world: World, w: Workload, said: list[Clue]) -> Iterator[Candidate]:
+    """Connections are used up, at whichever side has the pool."""
+    base = log_marks(said)
+    changed = list(_pool_setting(world, w, base))
+    yield from changed
+    refused = any(_SERVER_FULL.search(c.seen.text) for c in said)
+    server = _pool_server(world, w, said) if refused else None
+    mine = server if server is not None else w
+    over = Mark("state fits", (seen(world.scene.listing(mine.obj.kind), f"{mine.title} is out of connections, by the log of {w.title}"),))
+    yield made(
+        world,
+        Category.OVERLOAD,
+        mine.title,
+        f"{w.title} gets no connection: {f'{server.title} accepts no more' if server is not None else 'its own pool is used up'}.",
+        marks=(*base, over, *_usage(world, mine)),
+        inferred=(1 if not refused or server is not None else 2) + (1 if changed else 0),
+        caps=(Cap("C", "a setting of the pool was changed"),) if changed else (),
+        hits=(w.title, mine.title),
+    )
+
+
+def _pool_server(world: World, w: Workload, said: list[Clue]) -> Workload | None:
+    """The server that refuses more connections: the line names it, or it is the only one with a Service that the caller calls."""
+    if not world.graph.targets(w.title, Link.CALLS):
+        return w if _is_server(world, w) else None
+    found_ = _server_of(world, w, said)
+    if found_ is not None:
+        return found_
+    called = [
+        o
+        for t in world.graph.targets(w.title, Link.CALLS)
+        if (s := found(world.scene, "Service", t.partition("/")[2])) is not None
+        for o in behind(world, s)
+        if o.title != w.title
+    ]
+    stateful = [o for o in called if o.obj.kind == "StatefulSet"]
+    every = list({o.title: o for o in (stateful or called)}.values())
+    return every[0] if len(every) == 1 else None
+
+
+def _usage(world: World, w: Workload) -> tuple[Mark, ...]:
+    """A series that shows a pool or a server at its limit."""
+    vector = world.metric("pool_usage")
+    names = {w.name, *(s.name for s in services_of(world, w))}
+    for point in vector.points if vector is not None and not vector.because else ():
+        if point.value >= 0.95 and names & set(point.labels.values()):
+            assert vector is not None
+            return (Mark("metric shows it", (measured(vector, f"pool usage of {w.name}: {point.value:g}"),)),)
+    return ()
+
+
+def _pool_setting(world: World, w: Workload, base: tuple[Mark, ...]) -> Iterator[Candidate]:
+    """A setting of the pool's size that a release or an edit changed."""
+    hit = introduced(world, w, _pool_values)
+    if hit is not None:
+        release, mark = released(*hit, "the size of the connection pool changed")
+        yield made(
+            world,
+            Category.BAD_CONFIGURATION,
+            w.title,
+            f"{w.title} is out of connections since {hit[1].revision.label} changed the size of its pool.",
+            marks=(*base, mark),
+            inferred=0,
+            counterfactual=True,
+            change=release,
+            hits=(w.title,),
+        )
+    for name in dict.fromkeys(r.name for r in references(pod_spec(w)) if r.kind == "ConfigMap"):
+        obj = found(world.scene, "ConfigMap", name)
+        change = edited(obj, "data") if obj is not None else None
+        keys = [k for k in mapping(obj.raw.get("data")) if isinstance(k, str) and _POOL_SETTING.search(k)] if obj is not None else []
+        if obj is not None and change is not None and keys:
+            yield made(
+                world,
+                Category.BAD_CONFIGURATION,
+                obj.title,
+                f"{w.title} is out of connections; {obj.title}, which sets {listed(keys)}, was edited.",
+                marks=(*base, saw_change(world.scene, obj, change, "its data")),
+                inferred=1,
+                change=change,
+                hits=(w.title,),
+            )
+
+
+def _pool_values(template: Mapping[str, Any]) -> object:
+    spec = mapping(template.get("spec"))
+    env = [(word(e.get("name")), word(e.get("value"))) for c in objects(spec.get("containers")) for e in objects(c.get("env"))]
+    return sorted((n, v) for n, v in env if _POOL_SETTING.search(n)), sorted(
+        t for t in texts(template) if _POOL_SETTING.search(t) and "=" in t
+    )
+
+
+# -- outside ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _outside(world: World) -> Iterator[Candidate]:
+    """Hosts outside the cluster that callers log as unreachable or failing, while everything that they call inside serves."""
+    told: dict[str, list[tuple[Workload, Clue]]] = {}
+    for w in world.workloads:
+        for clue in world.clues(w.pods):
+            if clue.sign in (Sign.HOST, Sign.UPSTREAM, Sign.NAME) and (host := _external(world, clue.subject)):
+                told.setdefault(host, []).append((w, clue))
+    for host, lines in sorted(told.items()):
+        hurt = list({w.title: w for w, _ in lines}.values())
+        if any(_leans_on_dead(world, w) for w in hurt):
+            continue
+        yield from _external_fault(world, host, hurt, [c for _, c in lines])
+
+
+def _external(world: World, subject: str) -> str:
+    """The host, if it is outside: an ExternalName Service's name or its target, or a dotted name that is no cluster name; else empty."""
+    host = subject.lower().rstrip(".").partition(":")[0]
+    service = found(world.scene, "Service", host.partition(".")[0]) if "." not in host or ".svc" in host else None
+    if service is not None:
+        name = word(mapping(service.raw.get("spec")).get("externalName"))
+        return name.lower().rstrip(".") if name and not any(i in f".{name.lower()}" for i in _INSIDE) else ""
+    if "." not in host or _ADDRESS.fullmatch(host) or any(host.endswith(i) or f"{i}." in host for i in _INSIDE):
+        return ""
+    known = world.beside(host.split(".")[1])
+    return "" if host.split(".")[1] == world.scene.snapshot.namespace or known is not None else host
+
+
+def _external_fault(world: World, host: str, hurt: list[Workload], said: list[Clue]) -> Iterator[Candidate]:
+    alias = next(
+        (s for s in world.scene.all("Service") if word(mapping(s.raw.get("spec")).get("externalName")).lower().rstrip(".") == host), None
+    )
+    change = edited(alias, "spec", "externalName") if alias is not None else None
+    new = next((hit for w in hurt if (hit := introduced(world, w, lambda t: any(host in v.lower() for v in texts(t)))) is not None), None)
+    title = alias.title if alias is not None else hurt[0].title
+    names = listed([w.title for w in hurt])
+    if alias is not None and change is not None:
+        yield _renamed(world, alias, host, names, change, said, hurt)
+        return
+    unresolved = all(c.sign is Sign.NAME for c in said)
+    caps: list[Cap] = []
+    if new is not None or unresolved:
+        caps.append(Cap("C", "the host is new in a setting, or its name is not found: it may be misspelt"))
+    yield made(
+        world,
+        Category.EXTERNAL,
+        title,
+        f"{host}, outside the cluster, does not answer {names}{f' ({alias.title} stands for it)' if alias is not None else ''}.",
+        marks=(*log_marks(said), *_probe(world, host)),
+        inferred=1,
+        caps=caps,
+        hits=tuple(w.title for w in hurt),
+    )
+
+
+def _renamed(
+    world: World, alias: KubeObject, host: str, names: str, change: ChangeRef, said: list[Clue], hurt: list[Workload]
+) -> Candidate:
+    told = seen(world.scene.listing("Service"), f"{alias.title} stands for {host}")
+    return made(
+        world,
+        Category.SERVICE_ROUTING,
+        alias.title,
+        f"{alias.title} was changed to stand for {host}, which does not answer {names}.",
+        marks=(Mark("mechanism likely", (told,)), saw_change(world.scene, alias, change, "externalName"), *log_marks(said)),
+        inferred=1,
+        change=change,
+        hits=(alias.title, *(w.title for w in hurt)),
+    )
+
+
+def _probe(world: World, host: str) -> tuple[Mark, ...]:
+    """A prober's own word that the host fails."""
+    vector = world.metric("series")
+    for point in vector.points if vector is not None and not vector.because else ():
+        where = " ".join((point.labels.get("instance", ""), point.labels.get("target", ""), point.labels.get("host", ""))).lower()
+        if point.labels.get("__name__") == "probe_success" and host in where and vector is not None:
+            told = measured(vector, f"probe_success of {host}: {point.value:g}")
+            return (Mark("metric shows it" if point.value == 0 else "metric speaks against it", (told,)),)
+    return ()

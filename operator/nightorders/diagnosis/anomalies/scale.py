@@ -52,7 +52,7 @@ def _at_zero(world: World, w: Workload) -> Iterator[Candidate]:
         return
     before = applied(w.obj) or _minimum(world, w)
     marks = [*base, *([saw_change(world.scene, w.obj, change, "replicas")] if change else [Mark("no change seen")])]
-    by = f" {needs and listed(needs) or listed([s.title for s in services])} need{'s' if len(needs) == 1 else ''} it." if services else ""
+    by = f" {listed(needs or [s.title for s in services])} need{'s' if len(needs or services) == 1 else ''} it." if services else ""
     asked = (
         f" What was applied last asks for {before}." if applied(w.obj) else f" Its autoscaler asks for at least {before}." if before else ""
     )
