@@ -95,6 +95,12 @@ SETS = {
             estimate="about 4 minutes on 2 cores, once",
         ),
         ProgramSet(
+            name="alertmanager",
+            module="alertmanager",
+            programs={"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"},
+            estimate="about 1 minute on 2 cores, once",
+        ),
+        ProgramSet(
             name="kube-state-metrics",
             module="kube-state-metrics",
             programs={"kube-state-metrics": "k8s.io/kube-state-metrics/v2"},

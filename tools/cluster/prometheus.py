@@ -42,12 +42,17 @@ class Prometheus:
         *,
         interval: float = 1.0,
         rules: Sequence[Mapping[str, Any]] = (),
+        alertmanagers: Sequence[str] = (),
         progress: Callable[[str], None] = build.to_stderr,
     ) -> None:
-        """`targets` are "host:port" of what to scrape (/metrics), every `interval` seconds; `rules` are evaluated as often."""
+        """`targets` are "host:port" of what to scrape (/metrics), every `interval` seconds; `rules` are evaluated as often.
+
+        `alertmanagers` ("host:port") hear of the alerts that the rules make.
+        """
         self.targets = list(targets)
         self.interval = interval
         self.rules = [dict(rule) for rule in rules]
+        self.alertmanagers = list(alertmanagers)
         self._progress = progress
         self._port: int | None = None
         self._supervised: Supervision | None = None
@@ -71,7 +76,7 @@ class Prometheus:
         self._port = supervision.reserve_ports(directory, ["prometheus"], _HOST)["prometheus"]
         groups = [{"name": "rules", "rules": self.rules}] if self.rules else []
         (directory / "rules.yml").write_text(json.dumps({"groups": groups}))
-        (directory / "prometheus.yml").write_text(json.dumps(configuration(self.targets, self.interval)))
+        (directory / "prometheus.yml").write_text(json.dumps(configuration(self.targets, self.interval, self.alertmanagers)))
         self._supervised = Supervision.start(directory, directory / "data", keep=False)
         try:
             self.resume()
@@ -98,6 +103,8 @@ class Prometheus:
                 "--log.level=warn",
                 # Otherwise the first scrape comes 5 s after the start.
                 "--scrape.discovery-reload-interval=100ms",
+                # Otherwise an alert that goes on is told again only after a minute.
+                "--rules.alert.resend-delay=1s",
             ],
         )
         end = time.monotonic() + _START_SECONDS
@@ -156,12 +163,13 @@ class Prometheus:
         self.stop()
 
 
-def configuration(targets: Sequence[str], interval: float) -> dict[str, Any]:
+def configuration(targets: Sequence[str], interval: float, alertmanagers: Sequence[str] = ()) -> dict[str, Any]:
     """Prometheus's configuration (as JSON it is YAML) for these targets and that interval in seconds."""
     gap = f"{max(1, round(interval * 1000))}ms"
     return {
         "global": {"scrape_interval": gap, "scrape_timeout": gap, "evaluation_interval": gap},
         "rule_files": ["rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}] if alertmanagers else []},
         "scrape_configs": [
             {
                 "job_name": "test",
