@@ -15,7 +15,7 @@ from nightorders.adapters.kube.stores import read_as
 from nightorders.api.meta import API_VERSION, FINALIZER
 from nightorders.api.v1alpha1 import ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, LedgerSpec, RemediationPolicy
 from nightorders.domain.mergepatch import apply_patch
-from nightorders.domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked
+from nightorders.domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked, Vector
 from nightorders.ports import (
     AlreadyExistsError,
     ConflictError,
@@ -26,6 +26,7 @@ from nightorders.ports import (
     PermanentError,
     PortError,
     Sample,
+    StillFiring,
     TransientError,
     Unreadable,
 )
@@ -442,6 +443,12 @@ class Metrics:
 
     async def query(self, promql: str, at: datetime, *, namespace: str) -> Sample:
         return Sample(self.value, "" if self.value is not None else "Prometheus answered, series absent")
+
+    async def vector(self, promql: str, at: datetime, *, namespace: str) -> Vector:
+        return Vector(promql, at)
+
+    async def alert_state(self, labels: Mapping[str, str], at: datetime, *, pods_of: str = "") -> StillFiring:
+        return StillFiring(None, "no rule of that name")
 
 
 @dataclass

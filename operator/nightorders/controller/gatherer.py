@@ -15,10 +15,11 @@ from ..actions.base import Unavailable
 from ..api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME, STOP_CONFIGMAP, LabelSelector
 from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy
 from ..api.v1alpha1.common import ObjectRef
-from ..api.v1alpha1.incident import Incident, Measurement, Plan
+from ..api.v1alpha1.incident import Cost, Incident, Measurement, Plan
 from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import RemediationPolicy
 from ..diagnosis import engine
+from ..diagnosis.claim import Claim
 from ..domain import gitops, verification
 from ..domain.autonomy import own_labels
 from ..domain.diagnosis import Diagnosis, Finding
@@ -30,7 +31,7 @@ from ..domain.ownership import Owner
 from ..domain.plan import NoProposal, Proposal, digest_for, fill, variables_of
 from ..domain.record import is_closed, running
 from ..domain.situation import BudgetAnswer, Operator, Proof, Situation
-from ..domain.snapshot import Absent, KubeObject, Listing, NotLooked, Snapshot
+from ..domain.snapshot import Absent, KubeObject, Listing, NotLooked, Snapshot, Vector
 from ..ports import (
     ApprovalGuard,
     Clock,
@@ -43,6 +44,7 @@ from ..ports import (
     PortError,
     Unreadable,
 )
+from . import triage
 
 SHARED_FOR = timedelta(seconds=5)
 CLUSTER_FOR = timedelta(seconds=10)
@@ -100,9 +102,11 @@ class Gatherer:
             return await self._for_execution(s, snapshot, source)
         if snapshot is None:
             return s
+        claim = await triage.claim_of(incident, self._ports.metrics, self._ports.clock.now())
+        s = replace(s, claim_over=claim.because if claim is not None and (claim.resolved or claim.firing is False) else "")
         if isinstance(target, KubeObject):
-            return await self._for_decision(s, target, snapshot)
-        return replace(s, diagnosis=engine.diagnose(snapshot, incident.spec.target, (), snapshot.at), looked_at=snapshot.at)
+            return await self._for_decision(s, target, snapshot, claim)
+        return replace(s, diagnosis=self._diagnosed(s, snapshot, claim), looked_at=snapshot.at)
 
     # ------------------------------------------------------------ always
 
@@ -180,9 +184,16 @@ class Gatherer:
 
     # ------------------------------------------------------------ before an execution
 
-    async def _for_decision(self, s: Situation, target: KubeObject, snapshot: Snapshot) -> Situation:
+    @staticmethod
+    def _diagnosed(s: Situation, snapshot: Snapshot, claim: Claim | None) -> Diagnosis:
+        healthy = s.ledger.spec.healthy_revisions if s.ledger else ()
+        found = engine.diagnose(snapshot, s.incident.spec.target, healthy, snapshot.at, claim)
+        noted = triage.gaps_of_signal(s.incident)
+        return replace(found, gaps=(*noted, *found.gaps)[:32], cost=cost_of(snapshot))
+
+    async def _for_decision(self, s: Situation, target: KubeObject, snapshot: Snapshot, claim: Claim | None) -> Situation:
         incident = s.incident
-        diagnosis = engine.diagnose(snapshot, incident.spec.target, s.ledger.spec.healthy_revisions if s.ledger else (), snapshot.at)
+        diagnosis = self._diagnosed(s, snapshot, claim)
         seen = snapshot.find(target.kind, target.name)
         # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again. (Made anew with the
         # same spec it is another object: its pods and its history are not those that were looked at.)
@@ -249,7 +260,16 @@ class Gatherer:
             asyncio.gather(*(self._ports.reader.list(v, k, namespace) for v, k in kinds)), self._cluster_kinds(whole=whole)
         )
         snapshot = Snapshot(namespace=namespace, at=self._ports.clock.now(), listings={a.kind: a for a in (*own, *cluster)})
-        return replace(snapshot, beside=await self._beside(snapshot)) if whole else snapshot
+        if not whole:
+            return snapshot
+        beside, series = await asyncio.gather(self._beside(snapshot), self._series(namespace))
+        return replace(snapshot, beside=beside, metrics=series)
+
+    async def _series(self, namespace: str) -> Mapping[str, Vector]:
+        """What Prometheus says; nothing where none is asked (from a laptop, from files)."""
+        if not self._ports.metrics:
+            return {}
+        return await triage.ask_metrics(self._ports.metrics, namespace, self._ports.clock.now())
 
     async def _cluster_kinds(self, *, whole: bool) -> tuple[Listing, ...]:
         """Nodes always fresh; what hardly ever changes is shared by all namespaces for some seconds."""
@@ -319,6 +339,16 @@ class Gatherer:
 def _whole(snapshot: Snapshot) -> bool:
     """Whether a snapshot holds what a diagnosis needs."""
     return all(kind in snapshot.listings for _, kind in (*engine.KINDS, *engine.CLUSTER_KINDS))
+
+
+def cost_of(snapshot: Snapshot) -> Cost:
+    """What a look has cost: requests to the API server (lists and logs), their bytes, and questions to Prometheus."""
+    listings = [x for s in (snapshot, *snapshot.beside.values()) for x in s.listings.values()]
+    return Cost(
+        reads=len(listings) + len(snapshot.logs),
+        bytes=sum(x.size for x in listings) + sum(len(text) for log in snapshot.logs.values() for text in log.lines),
+        queries=len({v.promql for v in snapshot.metrics.values()}),
+    )
 
 
 async def workloads_of_fleet(reader: ClusterReader) -> int | None:

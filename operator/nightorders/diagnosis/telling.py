@@ -141,9 +141,12 @@ def claim_gaps(world: World) -> Iterator[Gap]:
     claim = world.claim
     if claim is not None and claim.firing is None and not claim.resolved and claim.because:
         yield gap(f"whether {claim.name} still holds", claim.because)
+    unasked: dict[str, list[str]] = {}
     for name, vector in sorted(world.scene.snapshot.metrics.items()):
         if vector.because:
-            yield gap(f"series {name}", vector.because)
+            unasked.setdefault(vector.because, []).append(name)
+    for because, names in unasked.items():
+        yield gap(f"series: {listed(names, 5)}", because)
 
 
 def gap(what: str, because: str, fix: str = "") -> Gap:
