@@ -184,4 +184,4 @@ async def test_an_object_made_anew_is_not_judged_by_the_diagnosis_of_its_predece
     gatherer = Gatherer(cast(Ports, None), OPERATOR)
     anew = deployment(uid="uid-anew")
     s = situation(target=anew)
-    assert await gatherer._for_decision(s, anew, snapshot(deployment(), replica_set(6), replica_set(7))) is s
+    assert await gatherer._for_decision(s, anew, snapshot(deployment(), replica_set(6), replica_set(7)), None) is s
