@@ -141,11 +141,16 @@ class _Serving:
             inferred=0 if late is None or (failing and not outside) else 1,
             counterfactual=late is None or self.case.history.proven(previous),
             timing=True,
-            caps=tuple(self._caps(outside, mixed=bool(images) and len(images) < len(net))),
+            caps=tuple(self._caps(outside, current, mixed=bool(images) and len(images) < len(net))),
             since=current.released,
         )
 
-    def _caps(self, outside: tuple[Clue, ...], *, mixed: bool) -> Iterator[Cap]:
+    def _caps(self, outside: tuple[Clue, ...], current: Revision, *, mixed: bool) -> Iterator[Cap]:
+        before = min((p.birth for p in self.w.pods if p not in current.live and p.birth), default=current.released)
+        for name in dict.fromkeys(r.name for r in references(current.pod_spec) if r.kind == "ConfigMap"):
+            edit = edit_of(self.world.scene, name)
+            if edit is not None and not edit.created and before is not None and edit.at > before - SLACK:
+                yield Cap("C", f"{edit.obj.title}, which it reads, changed as well")
         if outside:
             yield Cap("C", f"its log tells of something else: {outside[0].sign.value}")
         if not self.logs_read:

@@ -30,6 +30,7 @@ from .values import config_maps, value_origins
 
 # Clues of something other than the program itself; what they name is judged by others.
 _OUTSIDE = frozenset(set(Sign) - {Sign.EXCEPTION})
+_ELSEWHERE = (Sign.HOST, Sign.NAME, Sign.UPSTREAM, Sign.CREDENTIALS, Sign.CERTIFICATE, Sign.POOL, Sign.FORBIDDEN)
 
 
 def crash_origins(case: Case, f: CrashFinding) -> tuple[Candidate, ...]:
@@ -141,7 +142,14 @@ class _Suspicion:
             counterfactual=self.case.history.proven(self.baseline),
             timing=True,
             caps=tuple(self._caps(mine, named, configuration=configuration)),
+            refuted=self._excuse(mine) if not named and not isinstance(self.f, CrashFinding) else "",
         )
+
+    def _excuse(self, mine: tuple[Difference, ...]) -> str:
+        """Why it is not the release that keeps a running program from being Ready: its log names what it waits for, and that is down."""
+        if not self._blames_another(mine) or self.dead is None:
+            return ""
+        return safe(f"its log names {self.dead[0]}, which has no ready endpoint", 900)
 
     def _marks(self, mine: tuple[Difference, ...], shown: str, named: Observation | None) -> Iterator[Mark]:
         proof = self.case.saw_release(Introduced(self.f.revision, self.baseline), shown)
@@ -212,6 +220,8 @@ class _Suspicion:
             yield Cap("C", "the rollout had been complete before the first failure")
         if self._blames_another(mine):
             yield Cap("C", "a log line names a Service that has no ready endpoint")
+        elif not configuration and (told := self.logs.of(*_ELSEWHERE)):
+            yield Cap("C", f"its log tells of something outside of it: {told[0].sign.value}")
 
 
 def _in_short(category: Category, mine: tuple[Difference, ...]) -> str:

@@ -357,8 +357,8 @@ class _Told:
         found = self._introduced()
         edit = self._edit()
         changed = found is not None or edit is not None
-        if self.contrast.same_revision and edit is None:
-            return  # pods with the very same value serve
+        if self.contrast.same_revision and edit is None and (self.wrong.port or not self.named):
+            return  # pods with the very same value serve; only a name that is gone since need not trouble those that had looked it up
         if not self.named and not changed and (self.logs.read or self._worked()):
             return
         if self._worked() and not changed:
