@@ -5,13 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..case import Case
-from ..findings import CrashFinding, Finding, ImageFinding, MissingFinding, Trouble
+from ..findings import (
+    CrashFinding,
+    Finding,
+    ImageFinding,
+    JobFinding,
+    MissingFinding,
+    Trouble,
+    UncreatedFinding,
+    UnscheduledFinding,
+    VolumeFinding,
+)
 from ..hypotheses import Candidate
 from .crash import crash_origins, program_origins
+from .created import created_origins
 from .images import image_origins
+from .jobs import job_origins
 from .missing import missing_origins
 from .probes import probe_origins
+from .scheduling import scheduling_origins
 from .starting import starting_origins
+from .volumes import volume_origins
 
 __all__ = ["origins"]
 
@@ -26,6 +40,14 @@ def origins(case: Case, finding: Finding) -> tuple[Candidate, ...]:
             found = missing_origins(case, finding)
         case CrashFinding():
             found = crash_origins(case, finding)
+        case UncreatedFinding():
+            found = created_origins(case, finding)
+        case UnscheduledFinding():
+            found = scheduling_origins(case, finding)
+        case VolumeFinding():
+            found = volume_origins(case, finding)
+        case JobFinding():
+            found = job_origins(case, finding)
         case Finding(trouble=Trouble.PROBE | Trouble.NOT_READY):
             found = (*probe_origins(case, finding), *program_origins(case, finding))
         case Finding(trouble=Trouble.STARTING):
