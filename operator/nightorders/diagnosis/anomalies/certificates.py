@@ -22,7 +22,9 @@ from .common import behind, callers, edited, found, introduced, made, pod_spec, 
 
 _TLS = re.compile(r"tls|cert|ssl|pki|x509|https", re.IGNORECASE)
 _TRUST = re.compile(r"(?:^|[-_./])(?:ca|cacert|truststore|trust|bundle|roots?)(?:$|[-_./])|ca-(?:cert|bundle)", re.IGNORECASE)
-_EXPIRED = re.compile(r"expired|no longer valid|certificate has expired|notafter|CERT_HAS_EXPIRED|CertificateExpired", re.IGNORECASE)
+_EXPIRED = re.compile(
+    r"expired|no longer valid|validity check failed|certificate has expired|notafter|CERT_HAS_EXPIRED|CertificateExpired", re.IGNORECASE
+)
 _EARLY = re.compile(r"not yet valid|notbefore|CertificateNotYetValid", re.IGNORECASE)
 _NAME = re.compile(
     r"not (?:valid )?for|doesn'?t match|does not match|hostname mismatch|no alternative|ALTNAME|IP SANs|no subject alternative",

@@ -27,6 +27,7 @@ _ANNOUNCED = re.compile(
     r"node\.kubernetes\.io/out-of-service|machine\.cluster\.x-k8s\.io/(?:exclude|delete)|medik8s|cordon-reason",
     re.IGNORECASE,
 )
+_NOTICE = re.compile(r"notice|announce|bulletin|status-?page|calendar|freeze", re.IGNORECASE)
 # Of these keys the value says whether it is so; a tool's empty or "false" one says no.
 _OFF = frozenset({"false", "no", "off", "none", "0"})
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:\.\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?")
@@ -204,7 +205,8 @@ def _closed(world: World, node: KubeObject, notice: Notice | None) -> Iterator[C
     """A cordon. What cannot be scheduled because of it is another finder's matter; the node's own state is told here."""
     change = edited(node, "spec", "unschedulable")
     told = seen(world.scene.listing("Node"), f"{node.title}: spec.unschedulable true")
-    waiting = tuple(world.owner_of(p) for p in world.scene.pods if p.unschedulable and "unschedulable" in p.unschedulable)
+    keys = ("unschedulable", *(k for t in objects(mapping(node.raw.get("spec")).get("taints")) if (k := word(t.get("key")))))
+    waiting = tuple(world.owner_of(p) for p in world.scene.pods if p.unschedulable and any(k in p.unschedulable for k in keys))
     if notice is not None:
         hits = (*_hits(world, node, ()), *dict.fromkeys(waiting))
         if not hits:
@@ -280,9 +282,10 @@ def _zoned(raw: str) -> str:
 def _notice_in(obj: KubeObject, node: str, now: datetime) -> str:
     """A ConfigMap about maintenance that names the node."""
     data = words(obj.raw.get("data"))
-    if not _ANNOUNCED.search(obj.name):
-        return ""
+    told = " ".join((obj.name, *obj.labels, *obj.labels.values()))
     text = " ".join(f"{k} {v[:2000]}" for k, v in sorted(data.items()))[:8000]
+    if not _ANNOUNCED.search(told) and not (_NOTICE.search(told) and _ANNOUNCED.search(text)):
+        return ""
     if not re.search(rf"(?<![\w.-]){re.escape(node)}(?![\w-])", text) or _over(text, now):
         return ""
     return text[:160]
