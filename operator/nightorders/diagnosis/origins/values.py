@@ -30,6 +30,7 @@ from .timing import Timed, timed_edit
 
 _LIMIT = 16_384
 _TOKENS = 2_000
+_TEXT = 262_144
 MOST_VALUES = 200
 MOST_WRONG = 6
 _REACHING = (Sign.HOST, Sign.NAME, Sign.UPSTREAM)
@@ -83,7 +84,17 @@ def values_of(scene: Scene, title: str, spec: Mapping[str, Any], container: str)
     c = container_of({"spec": spec}, container)
     found = [*_own(title, c), *_from_config(scene, c, spec)]
     asked = {m for v in found if v.command for m in _VARIABLE.findall(v.text)}
-    return tuple(replace(v, loose=True) if v.name in asked else v for v in found[:MOST_VALUES])
+    return tuple(replace(v, loose=True) if v.name in asked else v for v in _bounded(found))
+
+
+def _bounded(values: list[Value]) -> Iterator[Value]:
+    """As many as can be read in no time: at most 200, and a quarter of a million characters."""
+    left = _TEXT
+    for v in values[:MOST_VALUES]:
+        left -= len(v.text)
+        if left < 0:
+            return
+        yield v
 
 
 def _own(title: str, c: Mapping[str, Any]) -> Iterator[Value]:
@@ -266,7 +277,7 @@ class Wrong:
 
 def wrong_values(case: Case, spec: Mapping[str, Any], container: str) -> tuple[Wrong, ...]:
     """The values of a container that lead nowhere, each (holder, host, port) once."""
-    aliases = {word(h) for a in objects(spec.get("hostAliases")) for h in a.get("hostnames") or () if isinstance(a.get("hostnames"), list)}
+    aliases = _aliases(spec)
     found: dict[tuple[str, str, int], Wrong] = {}
     for value in values_of(case.scene, case.title, spec, container):
         for address in addresses(value):
@@ -275,6 +286,12 @@ def wrong_values(case: Case, spec: Mapping[str, Any], container: str) -> tuple[W
             if wrong := _judge(case, value, address):
                 found.setdefault((value.holder, address.host, address.port), wrong)
     return tuple(found.values())
+
+
+def _aliases(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Names that the pod's own hosts file answers."""
+    lists = (a.get("hostnames") for a in objects(spec.get("hostAliases")))
+    return frozenset(h.lower() for names in lists if isinstance(names, list) for h in names[:200] if isinstance(h, str))
 
 
 def _judge(case: Case, value: Value, address: Address) -> Wrong | None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from ...domain.snapshot import LogExcerpt, LogKey
 from ..evidence import Observation, logged
@@ -22,7 +23,7 @@ MOST_LOGS = 8
 MOST_FAILING = 4
 MOST_CLUES = 40
 _LINES = 1000
-_TEMPLATES = 300
+_TEMPLATES = 200
 _WIDTH = 500
 _JSON_WIDTH = 8000
 
@@ -400,8 +401,29 @@ _RULES: tuple[_Rule, ...] = (
 _TELLING = {sign: i for i, sign in enumerate(Sign)}
 
 
+# Every rule needs one of these (in lower case), or a status of 5xx: most lines of a healthy program have none and cost nothing.
+_STEMS = (
+    "error", "fail", "refus", "time", "unreach", "forbidden", "authoriz", "permission", "denied", "access", "cert", "x509", "pkix", "ssl",
+    "tls:", "slots", "too many", "max", "pool", "connect", "password", "auth", "login", "role ", "noauth", "wrongpass", "invalid", "ora-",
+    "signature", "credential", "401", "space", "quota", "enospc", "errno", "disk", "extend", "watermark", "misconf", "memory", "alloc",
+    "heap", "oom", "lookup", "look up", "resol", "enotfound", "eai_", "translat", "can't", "cannot", "could not", "couldn't", "unable",
+    "unknown", "bad ", "not ", "nxdomain", "no such", "name", "gaierror", "servfail", "econn", "ehost", "enet", "upstream", "unavailable",
+    "wait", "lost", "broken", "gone", "closed", "brokers", "heartbeat", "hang up", "key", "placeholder", "environ", "process.env", "must",
+    "required", "missing", "unde", "unset", "empty", "pars", "malformed", "unsupported", "out of range", "unrecogni", "unexpected", "option",
+    "module", "main class", "jarfile", "enoent", "open", "exist", "yaml", "json", "toml", "strconv", "numberformat", "config", "panic",
+    "fatal", "traceback", "exception", "unhandled", "segmentation", "dumped", "uncaught", "nil pointer", "exec ", "overflow", "index",
+    "assert", "illegal", "deadlock", "column", "no response", "stale", "dropped", "addr: ", "healthy", "no live", "no free", "no idle",
+    "code = ", "socket",
+)  # fmt: skip
+_STATUS = re.compile(r"5\d\d")
+
+
+@lru_cache(maxsize=8192)
 def clue_in(line: str) -> tuple[Sign, str] | None:
     """What one readable line seems to say: sign and subject; None for a line that says nothing of the kind."""
+    lower = line.lower()
+    if not any(stem in lower for stem in _STEMS) and not _STATUS.search(lower):
+        return None
     for rule in _RULES:
         if (subject := rule.read(line)) is not None:
             return rule.sign, subject
