@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -49,6 +50,11 @@ class Mutation:
     def succeeded(self) -> bool:
         """Whether something changed (or a connection into a pod was opened)."""
         return 200 <= self.code < 300 or self.code == 101
+
+    @property
+    def when(self) -> float:
+        """Seconds since the epoch."""
+        return datetime.datetime.fromisoformat(self.at).timestamp() if self.at else 0.0
 
     @property
     def refused(self) -> bool:

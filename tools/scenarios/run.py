@@ -223,6 +223,8 @@ class _Run:
         self.variant = variant
         self.result = result
         self.alerts = RuleAlerts(found.prometheus)
+        self.repaired_at: float | None = None  # when the user's goal was first seen reached after an action
+        self.mark = 0  # where the audit log was when the alert was posted
 
     def go(self) -> None:
         """Healthy, broken, told, watched, scored."""
@@ -266,7 +268,7 @@ class _Run:
 
     def _tell_and_watch(self, signal: Signal, before: Snapshot) -> None:
         crashes = self.arena.operator.check()
-        mark = self.arena.audit.mark()
+        self.mark = self.arena.audit.mark()
         starts = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=5 + self.variant.later)
         resolvable = (
             self.alerts.holds(signal.labels, 0.0).holds if signal.labels["alertname"] in RULES else bool(self.document.expect.repaired)
@@ -275,7 +277,7 @@ class _Run:
         self.result.seconds_accepted = round(self.arena.webhook.post(signals.payload(signal.labels, signal.annotations, starts)), 2)
         story = self._watch(signal, starts, told, resolvable=resolvable)
         crashed = self.arena.operator.check() > crashes
-        self._judge(story, before, mark, told, crashed=crashed)
+        self._judge(story, before, told, crashed=crashed)
 
     def _watch(self, signal: Signal, starts: datetime.datetime, told: float, *, resolvable: bool) -> Story | None:
         """Waits until the Incident has said what it has to say; tells when the alert is over, as Alertmanager would."""
@@ -301,6 +303,7 @@ class _Run:
             if now - told > self.options.deadline * self.variant.seconds:
                 self.result.notes.append(f"no outcome after {now - told:.0f} s: {last.phase if last is not None else 'no Incident'}")
                 return story
+            self._look_for_repair()
             self.arena.operator.check()
             time.sleep(_POLL_SECONDS)
 
@@ -316,19 +319,18 @@ class _Run:
 
     # ------------------------------------------------------------ judgement
 
-    def _judge(self, story: Story | None, before: Snapshot, mark: int, told: float, *, crashed: bool) -> None:
+    def _judge(self, story: Story | None, before: Snapshot, told: float, *, crashed: bool) -> None:
         result, expect = self.result, self.document.expect
-        mine = [m for m in self._mutations(mark) if m.succeeded]
-        repaired, last_action = self._repaired(mine)
+        repaired = self._repaired([m for m in self._mutations() if m.succeeded])
         after = self._snapshot()
-        every = self._mutations(mark)
+        every = self._mutations()
         mine = [m for m in every if m.succeeded]
         result.mutations = len(mine)
         result.refused = [str(m) for m in every if m.refused]
         result.false_actions = self._false_actions(mine, before, after)
         result.violations = self._violations(mine, before, after)
         result.repaired = repaired
-        result.seconds_repair = None if last_action is None or not mine else round(last_action - told, 1)
+        result.seconds_repair = _since(told, self.repaired_at) if repaired and mine else None
         called = story is not None and self.arena.pager.calls(story.namespace, story.name) > 0
         last = story.last if story is not None else None
         result.outcome = score.outcome(last, mutated=bool(mine), repaired=repaired is True, called=called, crashed=crashed)
@@ -360,24 +362,31 @@ class _Run:
         cost: Json = next((v.status["cost"] for v in story.versions if v.status.get("cost") and v.status.get("diagnosedAt")), {})
         result.reads, result.bytes = cost.get("reads"), cost.get("bytes")
 
-    def _mutations(self, mark: int) -> list[audit.Mutation]:
+    def _mutations(self) -> list[audit.Mutation]:
         """The operator's mutations that belong to this run: in its namespace, or where no other run is at work."""
-        everything = self.arena.audit.since(mark)
+        everything = self.arena.audit.since(self.mark)
         others = self.arena.world.namespaces() - {self.namespace}
         return [m for m in everything if m.namespace not in others]
 
-    def _repaired(self, mine: list[audit.Mutation]) -> tuple[bool | None, float | None]:
-        """(whether the user's goal is reached and stays, when the last action was seen done)."""
+    def _look_for_repair(self) -> None:
+        """Notes when the user's goal is first reached after an action."""
+        if self.repaired_at is not None or not self.document.expect.repaired or not any(m.succeeded for m in self._mutations()):
+            return
+        if not checks.failing(self.stage.kube, self.document.expect.repaired, self.namespace):
+            self.repaired_at = time.monotonic()
+
+    def _repaired(self, mine: list[audit.Mutation]) -> bool | None:
+        """Whether the user's goal is reached in time and stays; None: nobody asked for it and nothing was done."""
         wanted = self.document.expect.repaired
-        if not wanted:
-            return None, None
-        if not mine and self.document.expect.outcome != "Repaired":
-            return None, None
-        within = self.options.settle if mine else 0.0
-        held = prove.stays(self.stage, wanted, within, self.options.hold)
-        if not held:
+        if not wanted or (not mine and self.document.expect.outcome != "Repaired"):
+            return None
+        last = max((m.when for m in mine), default=0.0)
+        held = prove.stays(self.stage, wanted, max(0.0, last + self.options.settle - time.time()), self.options.hold)
+        if held:
+            self.repaired_at = self.repaired_at or time.monotonic() - self.options.hold
+        else:
             self.result.not_repaired = checks.failing(self.stage.kube, wanted, self.namespace) or ["it did not stay"]
-        return held, time.monotonic() - self.options.hold if held else None
+        return held
 
     def _false_actions(self, mine: list[audit.Mutation], before: Snapshot, after: Snapshot) -> list[str]:
         allowed = [audit.Target(*snapshots.key(m, self.namespace)) for m in self.document.expect.may_mutate]

@@ -63,7 +63,7 @@ def take(kube: Kube, namespace: str, also: Iterable[str] = ()) -> Snapshot:
     kinds = [k for k in kube.kinds() if k.namespaced and "list" in k.verbs and k.name not in _NOT_OBJECTS and k.group != "nightorders.dev"]
     with ThreadPoolExecutor(4) as pool:
         listed = list(pool.map(lambda kind: _listed(kube, kind, namespace), kinds))
-    objects = {("" or o["kind"], namespace, o["metadata"]["name"]): o for found in listed for o in found}
+    objects = {(o["kind"], namespace, o["metadata"]["name"]): o for found in listed for o in found}
     for ref in also:
         if key(ref, namespace) not in objects:
             parsed = Ref.parse(ref, namespace)
@@ -127,7 +127,7 @@ def losses(before: Snapshot, after: Snapshot, may_mutate: Iterable[Key], by_oper
         gone = new is None or new["metadata"]["uid"] != old["metadata"]["uid"]
         if gone and controller(old) is None and place not in named and by_operator(place):
             found.append(f"{title} was deleted")
-        if new is not None and _replicas(old) and _replicas(new) == 0:
+        if new is not None and controller(old) is None and _replicas(old) and _replicas(new) == 0:
             found.append(f"{title} was scaled to zero")
     return found
 
