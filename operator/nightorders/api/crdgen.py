@@ -40,7 +40,9 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any], *, def
     node.pop("title", None)
     if node.get("additionalProperties") is False:
         del node["additionalProperties"]
-    node.pop("propertyNames", None)  # structural schemas have no rules for the keys of a map
+    node.pop("propertyNames", None)  # structural schemas have no rules for the keys of a map; the type of its values stays
+    if patterns := node.pop("patternProperties", None):
+        (node["additionalProperties"],) = patterns.values()
     if not defaults or node.get("default", ...) in (None, "", []):
         node.pop("default", None)
     for key in ("items", "additionalProperties"):
