@@ -219,7 +219,7 @@ def test_a_hostile_line_costs_nothing(line: str) -> None:
 
 def test_repeated_lines_count_once_and_the_last_one_stays() -> None:
     key = LogKey("p", "app")
-    lines = [f"2026-03-01T11:00:{i % 60:02d}Z request {i} took {i} ms" for i in range(900)]
+    lines = [f"2026-03-01T11:00:{i % 60:02d}Z request {i} took {i} ms" for i in range(400)]
     log = excerpt(key, ["KeyError: 'PORT'", *lines])
     assert distinct(log) == ("KeyError: 'PORT'", lines[-1])
     (clue,) = clues_of({key: log}, frozenset({"p"}))
