@@ -28,7 +28,9 @@ def test_a_good_one_is_read(tmp_path: Path) -> None:
 
 
 def test_directory_and_namespace_expand_and_other_variables_stay(tmp_path: Path) -> None:
-    where = folder(tmp_path, None, app_yaml="apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: '${NAMESPACE} ${DIR} ${HOME}'}")
+    where = folder(
+        tmp_path, None, app_yaml="apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: '${NAMESPACE} ${DIR} ${HOME}'}"
+    )
     (one,) = load(where).objects("app.yaml")
     assert one["data"]["a"] == f"parcels {where.resolve()} ${{HOME}}"
 
