@@ -385,6 +385,9 @@ def _ran_on(look: _Look, nodes: tuple[Node, ...]) -> tuple[Pod, ...]:
 
 def _cordoned(look: _Look) -> Iterator[Candidate]:
     nodes = look.floor.fits(look.need, without=(CORDON,))
+    alone = bool(nodes)
+    if not alone:  # a drain that is announced often adds a taint of its own
+        nodes = tuple(n for n in look.floor.fits(look.need, without=(CORDON, TAINT, DOWN)) if CORDON in look.obstacles[n.name])
     if not nodes:
         return
     meant = {n.name: announced(n) for n in nodes}
@@ -393,7 +396,8 @@ def _cordoned(look: _Look) -> Iterator[Candidate]:
     touch = told[first.name]
     names = listed([n.name for n in nodes])
     others = f" ({count(len(nodes), 'cordoned node')}: {names})" if len(nodes) > 1 else ""
-    statement = f"{first.title} is cordoned{_when(touch)}{others}; uncordoned, it would take a pod of {look.case.title}."
+    also = "" if alone else " and without its taints"
+    statement = f"{first.title} is cordoned{_when(touch)}{others}; uncordoned{also}, it would take a pod of {look.case.title}."
     base = Candidate(
         Category.UNSCHEDULABLE,
         first.title,
@@ -402,7 +406,7 @@ def _cordoned(look: _Look) -> Iterator[Candidate]:
         _edit(touch),
         tuple(_node_marks(look, nodes, touch, CORDON, f"cordoned: {names}")),
         inferred=0 if look.agrees(CORDON) else 1,
-        counterfactual=True,
+        counterfactual=alone,
         timing=touch is not None,
     )
     if all(meant.values()):
