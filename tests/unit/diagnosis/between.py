@@ -39,7 +39,7 @@ def written(ago: timedelta, *path: str, by: str = "kubectl-patch", subresource: 
     return entry | ({"subresource": subresource} if subresource else {})
 
 
-def made(kind: str, name: str, *, age: timedelta = 10 * DAY, managed: Iterable[Raw] = (), namespace: str = NS, **rest: Any) -> Raw:
+def made(kind: str, name: str, *, age: timedelta = 30 * DAY, managed: Iterable[Raw] = (), namespace: str = NS, **rest: Any) -> Raw:
     """Any object. `labels` and `annotations` go into its metadata, everything else beside it."""
     meta: Raw = {"name": name, "uid": f"uid-{kind}-{name}", "creationTimestamp": at(age), "managedFields": list(managed)}
     if kind not in CLUSTER:

@@ -18,7 +18,7 @@ from ..scene import Workload
 from ..specialists.logs import Clue, Sign
 from ..views import obj_created
 from ..world import World
-from .common import alike, edited, found, introduced, made, pod_spec, released, resembling, saw_change, unread
+from .common import alike, edited, found, introduced, made, pod_spec, released, resembling, saw_change, touched, unread
 
 _DENIED = re.compile(
     r"User \\?\"system:serviceaccount:(?P<ns>[a-z0-9.-]{1,63}):(?P<sa>[a-z0-9.-]{1,253})\\?\" cannot (?P<verb>[a-z*]{1,40}) "
@@ -192,7 +192,7 @@ def _broken_binding(world: World, d: _Denial) -> Iterator[Candidate]:
         if _bound_to(binding, d.namespace, d.account) and role is None and world.scene.looked(kind):
             yield from _absent_role(world, d, binding, kind, name)
         elif role is not None and grants(role.raw.get("rules"), d.right) and (wrong := _misspelt(world, binding, d.namespace, d.account)):
-            change = edited(binding, "subjects", since=None)
+            change = edited(binding, "subjects")
             proof = _saw(
                 world, binding.kind, f"{binding.title} binds {title}, which has the right, to {wrong}, not to ServiceAccount/{d.account}"
             )
@@ -227,7 +227,7 @@ def _absent_role(world: World, d: _Denial, binding: KubeObject, kind: str, name:
     """By the rule of dangling references: the binding if it is new, the role if it is gone."""
     others = [o.name for o in world.scene.all(kind) if grants(o.raw.get("rules"), d.right)]
     near = resembling(name, others) or (others[0] if len(others) == 1 else "")
-    change = edited(binding, "roleRef", since=obj_created(d.w.obj))
+    change = touched(world, binding, "roleRef", since=obj_created(d.w.obj))
     proof = Mark("mechanism named", (_saw(world, binding.kind, f"{binding.title} refers to {kind}/{name}, which is not in the list"),))
     hits = (d.w.title, binding.title)
     wrong = change is not None or bool(near)

@@ -27,6 +27,7 @@ NO_CHANGE = ChangeRef(kind="None")
 # What a client makes in one go (`apply -f dir`) is made within this time; what comes later is a change of what was there.
 _TOGETHER = timedelta(seconds=10)
 _SAME_WRITE = timedelta(seconds=1)
+_LATELY = timedelta(days=1)
 _CLOSE = 0.75
 
 
@@ -96,11 +97,18 @@ def found(scene: Scene, kind: str, name: str) -> KubeObject | None:
 # -- changes ----------------------------------------------------------------------------------------------------------------------------
 
 
-def edited(obj: KubeObject, *path: str, scale: bool = False, since: datetime | None = None) -> ChangeRef | None:
+def touched(world: World, obj: KubeObject, *path: str, since: datetime | None) -> ChangeRef | None:
+    """As `edited`; and an object that was itself made lately, and later than `since`, counts as written then (made anew)."""
+    born, change = obj_created(obj), edited(obj, *path)
+    if change is None and born is not None and since is not None and born - since > _TOGETHER and world.scene.now - born < _LATELY:
+        return ChangeRef(kind="Edit", at=born)
+    return change
+
+
+def edited(obj: KubeObject, *path: str, scale: bool = False) -> ChangeRef | None:
     """The last write of that field after the object was made, from `managedFields`; None when nobody wrote it later.
 
-    `path` is a path of plain names (`spec`, `selector`). `scale`: writes through the scale subresource count too. With `since`, an object
-    that was itself made more than some seconds after that time counts as written then (deleted and made anew).
+    `path` is a path of plain names (`spec`, `selector`). `scale`: writes through the scale subresource count too.
     """
     born = obj_created(obj)
     writes = [
@@ -114,8 +122,6 @@ def edited(obj: KubeObject, *path: str, scale: bool = False, since: datetime | N
     if writes:
         at, by = max(writes)
         return ChangeRef(kind="Edit", at=at, by=safe(by, 200))
-    if since is not None and born is not None and born - since > _TOGETHER:
-        return ChangeRef(kind="Edit", at=born)
     return None
 
 
@@ -216,14 +222,39 @@ def callers(world: World, service: str) -> tuple[Caller, ...]:
 def complaints(world: World, service: str, *signs: Sign) -> tuple[Clue, ...]:
     """What the logs of its callers say about a Service by its name: refused, timed out, not resolved, answering errors."""
     wanted = signs or (Sign.HOST, Sign.NAME, Sign.UPSTREAM)
-    name = service.rpartition("/")[2].lower()
     every = {c.workload.title: c.workload for c in callers(world, service)}
-    return tuple(
-        clue
-        for w in every.values()
-        for clue in world.clues(w.pods)
-        if clue.sign in wanted and clue.subject.lower().partition(".")[0] == name
-    )
+    return tuple(clue for w in every.values() for clue in world.clues(w.pods) if clue.sign in wanted and concerns(world, clue, service))
+
+
+def concerns(world: World, clue: Clue, service: str) -> bool:
+    """Whether a line is about that Service (by title): by name, by an address of its own or of its pods, or by the URL beside it."""
+    name, subject = service.rpartition("/")[2].lower(), clue.subject.lower()
+    if subject.partition(".")[0] == name:
+        return True
+    if subject and _addresses(world).get(subject) == service:
+        return True
+    return bool(re.search(rf"(?:://|\(|@){re.escape(name)}[.:/)\"'?]", clue.seen.text.lower())) if not _named(world, subject) else False
+
+
+def _named(world: World, subject: str) -> bool:
+    """Whether the line's own subject is a Service: then a URL elsewhere in the line is not what it is about."""
+    return found(world.scene, "Service", subject.partition(".")[0]) is not None
+
+
+def _addresses(world: World) -> dict[str, str]:
+    """Services by their own address and by those of their pods; an address of two Services names none."""
+    memo = world.scene.memo
+    if ("addresses", "") not in memo:
+        known: dict[str, str] = {}
+        pods = {o.title: word(mapping(o.raw.get("status")).get("podIP")) for o in world.scene.all("Pod")}
+        for service in world.scene.all("Service"):
+            own = word(mapping(service.raw.get("spec")).get("clusterIP"))
+            for address in dict.fromkeys((own, *(pods.get(t, "") for t in world.graph.selected(service.title)))):
+                if address and address != "None":
+                    known[address] = "" if address in known else service.title
+        memo["addresses", ""] = known
+    found_: dict[str, str] = memo["addresses", ""]
+    return found_
 
 
 def log_marks(clues: Iterable[Clue]) -> tuple[Mark, ...]:

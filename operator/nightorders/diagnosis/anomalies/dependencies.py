@@ -30,6 +30,7 @@ from .common import (
     behind,
     callers,
     complaints,
+    concerns,
     edited,
     found,
     introduced,
@@ -274,7 +275,7 @@ def _server_of(world: World, w: Workload, said: list[Clue]) -> Workload | None:
         if service is None:
             continue
         owners = [o for o in behind(world, service) if o.title != w.title]
-        if owners and any(c.subject.lower().partition(".")[0] == service.name for c in said):
+        if owners and any(concerns(world, c, service.title) for c in said):
             return owners[0]
         called += [o for o in owners[:1] if _holders(o)]
     every = list({o.title: o for o in called}.values())

@@ -17,7 +17,7 @@ from ..read import count, earliest, flag, listed, mapping, number, word
 from ..scene import Workload
 from ..views import Pod, conditions, obj_created
 from ..world import World
-from .common import about_node, edited, labels, made, ready, saw_change
+from .common import about_node, edited, labels, made, ready, saw_change, touched
 
 _BUDGET_SIGNAL = re.compile(r"pdb|disruptionbudget|drain|evict", re.IGNORECASE)
 _SENT_AWAY = {"EvictionByEvictionAPI": "a drain", "DeletionByTaintManager": "a taint"}
@@ -125,7 +125,7 @@ def _two_budgets(world: World, draining: frozenset[str], *, wanted: bool) -> Ite
             marks=(Mark("mechanism named", (told,)),),
             inferred=0 if held else 1,
             counterfactual=True,
-            change=edited(newest, "spec", since=obj_created(w.obj)),
+            change=touched(world, newest, "spec", since=obj_created(w.obj)),
             hits=(newest.title, *(f"Node/{n}" for n in held if about_node(world, n))),
         )
 

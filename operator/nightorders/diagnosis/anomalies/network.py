@@ -35,6 +35,7 @@ from .common import (
     ready,
     released,
     saw_change,
+    touched,
     unread,
 )
 
@@ -71,15 +72,15 @@ def network_policies(world: World) -> Iterator[Candidate]:
     scene = world.scene
     if not scene.all("NetworkPolicy"):
         return
-    told: set[tuple[str, str]] = set()
+    told: set[tuple[Category, str, str]] = set()
     for service in scene.all("Service"):
         for caller in {c.workload.title: c.workload for c in callers(world, service.title)}.values():
             for callee in behind(world, service):
                 if callee.title == caller.title:
                     continue
                 for candidate in _between(world, caller, callee, service):
-                    if (candidate.object, caller.title) not in told:
-                        told.add((candidate.object, caller.title))
+                    if (candidate.category, candidate.object, caller.title) not in told:
+                        told.add((candidate.category, candidate.object, caller.title))
                         yield candidate
     for w in world.workloads:
         yield from _names(world, w)
@@ -239,7 +240,7 @@ def _policy_at_fault(
     what: str,
     said: list[Clue],
 ) -> Candidate:
-    change = _change_of(policy, caller, callee)
+    change = _change_of(world, policy, caller, callee)
     alone = len(policies) == 1 or change is not None
     marks = [*base, *([saw_change(world.scene, policy, change, "its spec")] if change else [Mark("no change seen")])]
     return made(
@@ -258,10 +259,10 @@ def _policy_at_fault(
     )
 
 
-def _change_of(policy: KubeObject, *ends: Workload) -> ChangeRef | None:
+def _change_of(world: World, policy: KubeObject, *ends: Workload) -> ChangeRef | None:
     """The policy's last edit; its making, where both ends are older."""
     births = [b for w in ends if (b := obj_created(w.obj)) is not None]
-    return edited(policy, "spec", since=max(births, default=None))
+    return touched(world, policy, "spec", since=max(births, default=None))
 
 
 def _written(policy: KubeObject) -> datetime | None:
@@ -364,7 +365,7 @@ def _names(world: World, w: Workload) -> Iterator[Candidate]:
         return
     said = [c for c in world.clues(w.pods) if c.sign is Sign.NAME]
     policy = max(policies, key=lambda p: (str(_written(p)), p.name))
-    change = _change_of(policy, w)
+    change = _change_of(world, policy, w)
     if not said and change is None and ready(w):
         return  # an old policy under pods that are well: they ask something else (a sidecar, an address)
     told = seen(

@@ -25,6 +25,7 @@ from .common import (
     behind,
     callers,
     complaints,
+    concerns,
     declared,
     edited,
     found,
@@ -41,6 +42,7 @@ from .common import (
     saw_ready,
     services_of,
     texts,
+    touched,
     unread,
 )
 
@@ -316,7 +318,7 @@ def _wrong_port(
     world: World, service: KubeObject, w: Workload, port: Mapping[str, Any], wrong: str, every: set[Port], asked: set[int]
 ) -> Candidate:
     target, at = _target(port), number(port.get("port"))
-    edit = edited(service, "spec", "ports", since=_first_made(world, service))
+    edit = touched(world, service, "spec", "ports", since=_first_made(world, service))
     hit = introduced(world, w, lambda t: _covers(t, target))
     release = released(*hit, f"the template no longer declares port {target}") if hit and not _covers(w.template, target) else None
     by_release = release is not None and (edit is None or edit.at is None or release[0].at is None or release[0].at > edit.at)
@@ -383,7 +385,7 @@ def _called_ports(world: World, service: KubeObject) -> Iterator[Candidate]:
     wrong = [c for c in every if c.port not in ports]
     if not wrong:
         return
-    edit = edited(service, "spec", "ports", since=_first_made(world, service))
+    edit = touched(world, service, "spec", "ports", since=_first_made(world, service))
     if edit is not None and len(wrong) == len(every):
         yield _moved_port(world, service, wrong, ports, edit)
         return
@@ -415,11 +417,7 @@ def _caller_at_fault(world: World, service: KubeObject, c: Caller, ports: set[in
     """The value that names the port is wrong: its holder is at fault."""
     w = c.workload
     told = seen(world.scene.listing("Service"), f"{service.title} has ports {sorted(ports)}; {w.title} calls port {c.port} ({c.via})")
-    said = [
-        x
-        for x in world.clues(w.pods)
-        if x.subject.lower().partition(".")[0] == service.name.lower() and x.sign in (Sign.HOST, Sign.UPSTREAM)
-    ]
+    said = [x for x in world.clues(w.pods) if x.sign in (Sign.HOST, Sign.UPSTREAM) and concerns(world, x, service.title)]
     marks = [Mark("mechanism named", (told,)), *log_marks(said)]
     change: ChangeRef | None = None
     holder = found(world.scene, "ConfigMap", c.holder.partition("/")[2]) if c.holder.startswith("ConfigMap/") else None
@@ -578,7 +576,7 @@ def _gone(world: World, title: str, using: list[Caller]) -> Iterator[Candidate]:
         title,
         f"{title} does not exist; {listed(names)} call it, and the values that name it did not change.",
         marks=marks,
-        inferred=(0 if said else 1) if served is not None else 2,
+        inferred=1 if served is not None else 2,
         counterfactual=served is not None,
         change=ChangeRef(kind="Deletion") if served is not None or worked else None,
         hits=names,
@@ -638,7 +636,7 @@ def _ingress(world: World, ingress: KubeObject) -> Iterator[Candidate]:
 def _absent_backend(world: World, route: _Route) -> Iterator[Candidate]:
     """The Ingress names a Service that is not there: the Ingress if it was edited or misspells one, the Service if it is gone."""
     scene, ingress, title = world.scene, route.ingress, f"Service/{route.service}"
-    edit = edited(ingress, "spec", since=_oldest(world))
+    edit = touched(world, ingress, "spec", since=_oldest(world))
     others = [s.name for s in scene.all("Service")]
     near = resembling(route.service, others)
     orphan = next((w for w in world.workloads if w.name == route.service and not services_of(world, w)), None)
@@ -728,7 +726,10 @@ def _backend_port(world: World, route: _Route, service: KubeObject) -> Iterator[
         or word(mapping(service.raw.get("spec")).get("type")) == "ExternalName"
     ):
         return
-    edit, other = edited(route.ingress, "spec", since=_oldest(world)), edited(service, "spec", "ports", since=_first_made(world, service))
+    edit, other = (
+        touched(world, route.ingress, "spec", since=_oldest(world)),
+        touched(world, service, "spec", "ports", since=_first_made(world, service)),
+    )
     late = other is not None and (edit is None or (other.at is not None and edit.at is not None and other.at > edit.at))
     holder, change = (service, other) if late else (route.ingress, edit)
     has = listed([*(str(n) for n in sorted(numbers)), *sorted(names)], 6)
@@ -753,7 +754,7 @@ def _backend_port(world: World, route: _Route, service: KubeObject) -> Iterator[
 
 def _misrouted(world: World, route: _Route, service: KubeObject) -> Iterator[Candidate]:
     """An edited route to a Service that is there, while the one whose name the route bears is routed to by nothing."""
-    edit = edited(route.ingress, "spec", since=_oldest(world))
+    edit = touched(world, route.ingress, "spec", since=_oldest(world))
     if _fits(route, service):
         return
     left_out = [s for s in world.scene.all("Service") if not world.graph.sources(s.title, Link.ROUTES) and _fits(route, s)]
@@ -788,7 +789,7 @@ def _absent_class(world: World, ingress: KubeObject) -> Iterator[Candidate]:
     name = word(mapping(ingress.raw.get("spec")).get("ingressClassName"))
     if not name or not world.scene.looked("IngressClass") or found(world.scene, "IngressClass", name) is not None:
         return
-    edit = edited(ingress, "spec", "ingressClassName", since=_oldest(world))
+    edit = touched(world, ingress, "spec", "ingressClassName", since=_oldest(world))
     near = resembling(name, (c.name for c in world.scene.all("IngressClass")))
     if edit is None and not near and not world.scene.all("IngressClass"):
         return  # (a controller may well go by the name alone; without any class nothing tells)
@@ -823,7 +824,7 @@ def _rivals(world: World) -> Iterator[Candidate]:
         classes = {word(mapping(i.raw.get("spec")).get("ingressClassName")) for i in (first.ingress, route.ingress)}
         if len(classes) > 1:
             continue
-        edit = edited(route.ingress, "spec", since=obj_created(first.ingress))
+        edit = touched(world, route.ingress, "spec", since=obj_created(first.ingress))
         told = seen(
             world.scene.listing("Ingress"),
             f"{first.ingress.title} → {first.service} and {route.ingress.title} → {route.service} for {route.words}",
