@@ -338,8 +338,8 @@ class Run:
             await self._lead(lease)
         finally:
             metrics.LEADER.set(0)
-            await self._alerts.stop()
             await lease.release()
+            await self._alerts.stop()
             await health.stop()
         if lost:
             log.error("leadership lost; ending, so that nothing runs without it", why=lost[0])
