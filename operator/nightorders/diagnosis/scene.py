@@ -49,7 +49,8 @@ def template_digest(template: Mapping[str, Any]) -> str:
 class Revision:
     """One template of a workload with its pods: a ReplicaSet, a ControllerRevision, or a Job (`kind` says which).
 
-    `number` is an annotation or a field that its writer chose, so it is a claim; `uid` is not. `worked`: a Job of it completed.
+    `number` is an annotation or a field that its writer chose, so it is a claim; `uid` is not. `worked`: when a
+    Job of it completed; `refused`: since when its pods cannot be created (`create_failure`).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Revision:
     pods: tuple[Pod, ...] = field(repr=False)
     kind: str = "ReplicaSet"
     worked: datetime | None = None
+    refused: datetime | None = None
 
     @property
     def title(self) -> str:
@@ -519,6 +521,7 @@ class Scene:
             digest=template_digest(template),
             desired=max(0, number(spec.get("replicas"))),
             create_failure=failure.message or failure.reason if failure and failure.status == "True" else "",
+            refused=failure.changed if failure and failure.status == "True" else None,
             pods=tuple(self._pods_by_owner.get(obj.uid, ())) if obj.uid else (),
         )
 

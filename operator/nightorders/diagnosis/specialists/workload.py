@@ -465,7 +465,7 @@ def _not_created(scene: Scene, workload: Workload, revision: Revision) -> list[F
             words,
             observed,
             "FailedCreate",
-            since or revision.released,
+            since,
             message=message,
             proved=proved,
         )
@@ -477,7 +477,7 @@ def _refusal(scene: Scene, workload: Workload, revision: Revision) -> tuple[str,
     told = scene.events(revision.kind, revision.name, revision.uid) if revision.kind in ("ReplicaSet", "Job") else []
     if revision.create_failure and revision.desired > len(revision.live):
         first = earliest(*(e.first for e in told if e.reason == "FailedCreate"))
-        return revision.create_failure, first, True
+        return revision.create_failure, earliest(first, revision.refused), True
     if revision is not workload.current:
         return "", None, False
     if workload.kind == "Deployment":
