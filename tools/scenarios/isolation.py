@@ -63,8 +63,8 @@ def _reasons(scenario: Scenario) -> Iterator[str]:
     document = scenario.document
     if document.cluster:
         yield "cluster: manifests outside its namespace"
-    if "node" in document.signal.labels and not document.signal.labels.get("namespace"):
-        yield "its alert is about a node"
+    if not document.signal.labels.get("namespace"):
+        yield "its alert is about something of cluster scope"
     for name in dict.fromkeys(document.files):
         for one in scenario.objects(name):
             yield from _of_object(one, scenario.namespace)

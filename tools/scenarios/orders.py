@@ -97,6 +97,11 @@ class Installed:
         ]
         self._world.cluster.apply(*bindings, *mine)
 
+    def clear(self, namespace: str) -> None:
+        """Takes orders and Incidents out of a namespace that stays: the next run must find neither."""
+        for what in ("remediationpolicies.nightorders.dev", "incidents.nightorders.dev"):
+            self._world.cluster.kubectl("-n", namespace, "delete", what, "--all", "--wait=false", check=False)
+
 
 def _roles(world: World) -> list[Json]:
     """Applies the role of every action type; everywhere where such a binding is shipped. The bindings that each namespace needs."""

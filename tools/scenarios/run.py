@@ -223,11 +223,21 @@ class _Run:
         self.variant = variant
         self.result = result
         self.alerts = RuleAlerts(found.prometheus)
+        # An alert about something of cluster scope has its Incident in the operator's namespace, and so its orders.
+        self.system = not self.document.signal.labels.get("namespace")
         self.repaired_at: float | None = None  # when the user's goal was first seen reached after an action
+        self.told = 0.0  # when the alert was posted (monotonic seconds)
         self.mark = 0  # where the audit log was when the alert was posted
 
     def go(self) -> None:
         """Healthy, broken, told, watched, scored."""
+        try:
+            self._go()
+        finally:
+            if self.system:
+                self.arena.installed.clear(NAMESPACE)
+
+    def _go(self) -> None:
         self._orders()
         prove.prepare(self.stage)
         with Script(self.stage, self.arena.exporter) as script:
@@ -245,7 +255,10 @@ class _Run:
     def _orders(self) -> None:
         names = self.document.policies
         policies = [o for name in names for o in self.stage.objects(name)] if names is not None else []
-        self.arena.installed.give_orders(self.namespace, policies if names is not None else [orders.default_policy(self.options.windows())])
+        given = policies if names is not None else [orders.default_policy(self.options.windows())]
+        self.arena.installed.give_orders(self.namespace, given)
+        if self.system:
+            self.arena.installed.give_orders(NAMESPACE, given)
 
     def _stay_healthy(self) -> None:
         time.sleep(self.options.healthy)
@@ -273,7 +286,7 @@ class _Run:
         resolvable = (
             self.alerts.holds(signal.labels, 0.0).holds if signal.labels["alertname"] in RULES else bool(self.document.expect.repaired)
         )
-        told = time.monotonic()
+        told = self.told = time.monotonic()
         self.result.seconds_accepted = round(self.arena.webhook.post(signals.payload(signal.labels, signal.annotations, starts)), 2)
         story = self._watch(signal, starts, told, resolvable=resolvable)
         crashed = self.arena.operator.check() > crashes
@@ -315,7 +328,8 @@ class _Run:
 
     def _story(self, signal: Signal) -> Story | None:
         mark = signals.fingerprint(signal.labels)
-        return next((s for s in self.arena.incidents.stories(self.namespace, NAMESPACE) if s.versions and s.carries(mark)), None)
+        found = [s for s in self.arena.incidents.stories(self.namespace, NAMESPACE) if s.carries(mark) and s.last.at >= self.told]
+        return max(found, key=lambda s: s.versions[0].at, default=None)
 
     # ------------------------------------------------------------ judgement
 

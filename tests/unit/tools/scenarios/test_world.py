@@ -42,7 +42,7 @@ STAGE: Json = {
         ({"steps": [{"run": ["kubectl", "annotate", "deployment/node-exporter", "a=b"]}]}, ""),
         ({"steps": [{"delete": "Node/n1"}]}, "a step changes Node/n1"),
         ({"steps": [{"delete": "ConfigMap/kube-system/coredns"}]}, "a step changes ConfigMap/kube-system/coredns"),
-        ({"signal": {"labels": {"alertname": "KubeNodeNotReady", "node": "n1"}}}, "its alert is about a node"),
+        ({"signal": {"labels": {"alertname": "KubeNodeNotReady", "node": "n1"}}}, "its alert is about something of cluster scope"),
     ],
 )
 def test_who_touches_what_others_share_runs_alone(tmp_path: Path, fields: dict[str, Any], because: str) -> None:
