@@ -27,7 +27,7 @@ _EXPIRED = re.compile(
 )
 _EARLY = re.compile(r"not yet valid|notbefore|CertificateNotYetValid", re.IGNORECASE)
 _NAME = re.compile(
-    r"not (?:valid )?for|doesn'?t match|does not match|hostname mismatch|no alternative|ALTNAME|IP SANs|no subject alternative",
+    r"not (?:valid )?for|is valid for .{1,200}, not|doesn'?t match|does not match|hostname mismatch|no alternative|ALTNAME|IP SANs|no subject alternative",
     re.IGNORECASE,
 )
 _AUTHORITY = re.compile(
