@@ -180,7 +180,7 @@ class AlertServer:
         if problems:
             log.warning("alerts without an object to look at", problems=problems[:16])
             return _said(400, "\n".join(problems))
-        return _said(200, f"{len(notification.alerts)} alerts are taken")
+        return _said(200, f"alerts taken: {len(notification.alerts)}")
 
     async def _caller(self, request: web.Request) -> Caller:
         """Before a byte of the body is read. Raises TransientError where nobody can tell."""

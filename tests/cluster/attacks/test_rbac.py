@@ -67,6 +67,9 @@ def test_30_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(w
                     "selfsubjectaccessreviews",
                     "selfsubjectrulesreviews",
                     "selfsubjectreviews",
+                    # questions as well: who sends an alert, and whether that account may
+                    "tokenreviews",
+                    "subjectaccessreviews",
                 }, said
 
 
@@ -156,8 +159,10 @@ def test_30_install_binds_no_role_to_act(world: World) -> None:
     everything = json.loads(world.admin.may("get", "rolebindings,clusterrolebindings", "-A", "-o", "json"))["items"]
     of_install = [b for b in everything if b["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "nightorders"]
     roles = {b["roleRef"]["name"] for b in of_install if b["metadata"].get("namespace") in (None, "nightorders-system")}
-    assert roles == {"nightorders", "nightorders-leader-election", "nightorders-reader", "nightorders-reader-logs"}
-    assert all(s["name"] == "nightorders" for b in of_install for s in b["subjects"])
+    signals = [b for b in of_install if b["roleRef"]["name"] == "nightorders-signaller"]
+    assert roles == {"nightorders", "nightorders-leader-election", "nightorders-reader", "nightorders-reader-logs", "nightorders-signaller"}
+    assert all(s["name"] == "nightorders" for b in of_install if b not in signals for s in b["subjects"])
+    assert [s["name"] for b in signals for s in b["subjects"]] == ["nightorders-alertmanager"]
 
 
 def test_3_16_the_verbs_of_emergencies_are_not_given_away_with_the_common_roles(world: World) -> None:

@@ -173,7 +173,7 @@ def test_pods_of_a_deployment_are_one_incident_also_when_they_are_gone(site: Sit
     names = [p["metadata"]["name"] for p in pods]
     assert site.post(*(alert(scene, f"f{n}", pod=name, container="checkout") for n, name in enumerate(names))) == (
         200,
-        "2 alerts are taken\n",
+        "alerts taken: 2\n",
     )
     assert scene.one()["spec"]["target"]["kind"] == "Deployment"
     gone = f"{names[0].rpartition('-')[0]}-zzzz2"

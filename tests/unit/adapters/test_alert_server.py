@@ -80,7 +80,7 @@ async def test_a_notification_is_taken() -> None:
     desk = Desk()
     async with serving(desk) as post:
         code, text, _ = await post()
-        assert (code, text) == (200, "1 alerts are taken\n")
+        assert (code, text) == (200, "alerts taken: 1\n")
         assert desk.taken[0].alerts[0].name == "x"
         assert (await post(path="/other"))[0] == 404
 
