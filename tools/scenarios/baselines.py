@@ -52,13 +52,16 @@ class Verdict:
 
 
 def newest_change(world: Snapshot, labels: dict[str, str], namespace: str) -> Verdict:
-    """The newest change is guilty; roll it back."""
+    """The newest change is guilty, of what its pods wait for if they do; roll it back."""
     del labels
     changes = sorted(_changes(world), reverse=True)
     if not changes:
         return Verdict(None, "", "escalate")
     _, kind, name = changes[0]
-    category = "BadRelease" if kind in WORKLOADS else _BY_KIND.get(kind, "BadConfiguration")
+    if kind in WORKLOADS:
+        category = _REASONS.get(next(_waiting(world, namespace, f"{kind}/{name}"), ""), "BadRelease")
+    else:
+        category = _BY_KIND.get(kind, "BadConfiguration")
     rolls = kind not in WORKLOADS or (kind in _ROLLS_BACK and _revisions(world, kind, name) > 1)
     return Verdict(Guess(category, f"{kind}/{namespace}/{name}"), f"{kind}/{name}" if rolls else "", "rollback" if rolls else "escalate")
 

@@ -60,17 +60,22 @@ def scored(document: Json = DOCUMENT, shop: Snapshot = SHOP) -> dict[str, Json]:
 def test_baselines_say_and_do_what_they_are_named_for() -> None:
     found = scored()
     assert found["newest change, roll back"] == {
-        "rca1": True,
+        "rca1": False,
         "outcome": "Repaired",
         "outcome_right": True,
         "harm": False,
         "would": "rollback Deployment/labeler",
-        "said": "BadRelease Deployment/parcels/labeler",
+        "said": "ImageAccess Deployment/parcels/labeler",
     }
     first = found["first reason, restart"]
     assert (first["said"], first["rca1"], first["would"]) == ("ImageAccess Deployment/parcels/labeler", False, "restart Deployment/labeler")
     assert found["always restart"]["rca1"] is None
     assert (found["always escalate"]["outcome"], found["always escalate"]["outcome_right"]) == ("Escalated", False)
+
+
+def test_a_release_whose_pods_do_not_wait_is_a_bad_release() -> None:
+    quiet = world(*(o for o in SHOP.objects.values() if o["kind"] != "Pod"))
+    assert scored(shop=quiet)["newest change, roll back"]["rca1"] is True
 
 
 def test_a_newer_change_elsewhere_misleads() -> None:
