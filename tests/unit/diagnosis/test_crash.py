@@ -17,6 +17,7 @@ from .build import (
     ended,
     env,
     pod,
+    recorded,
     replicaset,
     running,
     snapshot,
@@ -103,3 +104,10 @@ def test_exits(made, expected: str) -> None:  # type: ignore[no-untyped-def]
 
 def test_an_edit_beside_the_release_keeps_it_from_being_sure() -> None:
     assert not top(image_and_edit()).endswith(" A")
+
+
+def test_the_ledgers_record_stands_in_for_pods_that_are_all_replaced() -> None:
+    w = crash(NEW_IMAGE, failing=3, old_pods=0)
+    snap, record = w.snapshot(logs=w.log(PANIC)), (recorded(w.deployment, w.old),)
+    assert top(snap, healthy=record) == "BadRelease Deployment/checkout rev 7 A"
+    assert top(snap) == "BadRelease Deployment/checkout rev 7 B"

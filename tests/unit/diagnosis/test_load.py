@@ -165,3 +165,18 @@ def test_a_queue_that_is_worked_on_is_no_hang() -> None:
 def test_without_a_signal_a_healthy_workload_stays_healthy() -> None:
     snap = measured(steadily(FLAGS, configmap("flags", {"a": "b"}, edited=5 * MINUTE)), cpu_by_pod=each(0.001), queue_depth=QUEUE)
     assert top(snap) == "NoFault Deployment/checkout A"
+
+
+def test_a_worker_that_lost_a_queue_which_is_back_hangs_on_it() -> None:
+    t = template(container("mq", "registry.example/rabbitmq:3"), labels={"app": "rabbitmq"})
+    d, rs, pods = steady(t, name="rabbitmq", pods=1)
+    lag = vector(({"service": "rabbitmq", "series": "redis_stream_group_lag"}, 812))
+    snap = steadily(LIMITED, d, rs, *pods, service("rabbitmq"), log=LOST)
+    claim = firing("QueueGrows", service="rabbitmq")
+    assert top(measured(snap, series=lag), claim=claim) == "Dependency Deployment/checkout B"
+    size = vector(({"service": "rabbitmq", "series": "redis_memory_used_bytes"}, 812))
+    assert not top(measured(snap, series=size), claim=claim).startswith("Dependency Deployment/checkout")
+    down = [*pods]
+    down[0]["status"]["conditions"][1]["status"] = "False"
+    gone = steadily(LIMITED, d, rs, *down, service("rabbitmq"), log=LOST)
+    assert not top(measured(gone, series=lag), claim=claim).startswith("Dependency Deployment/checkout")

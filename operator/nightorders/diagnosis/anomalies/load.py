@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from ..images import what_differs
 from ..origins.common import release_of, relevant
 from ..origins.memory import quantity
 from ..origins.timing import SLACK, saw_edit
-from ..origins.values import mounts
+from ..origins.values import meant, mounts
 from ..read import clock, count, mapping, objects, sentence, word
 from ..references import references
 from ..scene import Revision, Workload
@@ -34,6 +35,7 @@ _NEAR_LIMIT, _THROTTLED, _IDLE = 0.9, 0.25, 0.02
 _FULL_SOON = timedelta(hours=24).total_seconds()
 _OUTSIDE = frozenset(set(Sign) - {Sign.EXCEPTION, Sign.MEMORY})
 MOST_WORKLOADS = 500
+_WAITS = re.compile(r"(?:^|_)(?:queue|lag|backlog|depth|pending|length|waiting|unacked|stream_length|jobs_waiting)(?:_|$)")
 
 
 def load(world: World) -> Iterator[Candidate]:
@@ -328,14 +330,15 @@ class _Serving:
     # ------------------------------------------------------------ a hang
 
     def hang(self) -> Iterator[Candidate]:
-        """Work waits, nobody works, nobody fails, and nothing was changed: a process that hangs. Why, this does not show."""
+        """Work waits, nobody works, nobody fails, and nothing was changed: a process that hangs. Why, only its own log can tell."""
         if self.began is None or self.case.report.failing or not all(p.ready for p in self.w.pods):
             return
-        queue = series.of_workload(self.world, "queue_depth", self.w) or self._queue_of_the_signal()
+        lost = self.told(Sign.HOST)
+        back = next((t for c in lost if (t := self._answers_again(c.subject))), "")
+        queue = series.of_workload(self.world, "queue_depth", self.w) or self._queue_of_the_signal() or self._queue_at(back)
         if queue is None or max(p.value for p in queue[1]) <= 0:
             return
         used = series.by_pod(self.world, "cpu_by_pod", self.w.pods)
-        lost = self.told(Sign.HOST)
         if (used and max(used.values.values()) > _IDLE) or (used is None and not lost) or self._changed_lately():
             return
         depth = max(p.value for p in queue[1])
@@ -344,16 +347,49 @@ class _Serving:
             marks.append(Mark("metric shows it", (used.saw("processor cores in use", used.values),)))
         if lost:
             marks.append(Mark("log says so", (lost[0].seen,)))
-        why = (
-            f"; its log last told of a connection that was lost ({safe(lost[0].subject, 120) or 'to whom, it does not say'})"
-            if lost
-            else ""
-        )
         idle = "uses no processor" if used else "does nothing"
-        statement = (
-            f"{depth:.0f} wait in the queue of {self.w.title}, whose pods are Ready, and it {idle}: it hangs{why}. Nothing was changed."
+        statement = f"{depth:.0f} wait in the queue of {self.w.title}, whose pods are Ready, and it {idle}: it hangs. Nothing was changed."
+        hits: tuple[str, ...] = (self.w.title,)
+        if back:
+            statement += f" By its log it lost its connection to {back}, which answers; it did not connect again."
+            hits = (self.w.title, back)
+            ready = seen(
+                self.world.scene.listing("Pod"), f"pods behind {back} are Ready, and so are those of {self.w.title}", Channel.CONTRAST
+            )
+            marks += [Mark("state fits", (telling_pods(self.world, self.w),)), Mark("works elsewhere", (ready,))]
+        elif lost:
+            statement += f" Its log last told of a connection that was lost ({lost[0].subject or 'to whom, it does not say'})."
+        yield Candidate(
+            Category.DEPENDENCY if back else Category.UNKNOWN,
+            self.w.title,
+            safe(statement),
+            "",
+            ChangeRef(kind="None"),
+            tuple(marks),
+            inferred=1 if back else 2,
+            timing=True,
+            hits=hits,
         )
-        yield Candidate(Category.UNKNOWN, self.w.title, safe(statement), "", ChangeRef(kind="None"), tuple(marks), inferred=2, timing=True)
+
+    def _answers_again(self, host: str) -> str:
+        """Title of the Service that a lost connection led to, if pods behind it are Ready; empty for any other host."""
+        target = meant(self.world.scene, host.lower()) if host else None
+        if target is None or target.service is None or target.namespace != self.world.scene.snapshot.namespace:
+            return ""
+        return target.service.title if any(p.ready for p in self.world.pods_behind(target.service)) else ""
+
+    def _queue_at(self, service: str) -> tuple[Vector, tuple[Point, ...]] | None:
+        """What waits at the Service that the worker takes its work from, by whatever name its exporter gives it."""
+        name = service.partition("/")[2]
+        for question in ("queue_depth", "series") if name else ():
+            vector = self.world.metric(question)
+            if vector is not None and not vector.because:
+                points = tuple(
+                    p for p in vector.points if name in p.labels.values() and _WAITS.search(p.labels.get("series", "") or "queue")
+                )
+                if points:
+                    return vector, points
+        return None
 
     def _queue_of_the_signal(self) -> tuple[Vector, tuple[Point, ...]] | None:
         """The queue that the signal itself names, where the signal also names this workload."""
@@ -363,6 +399,12 @@ class _Serving:
         told = set(claim.labels.values()) - {self.w.name, self.world.scene.snapshot.namespace}
         points = tuple(p for p in vector.points if told & set(p.labels.values()))
         return (vector, points) if points else None
+
+
+def telling_pods(world: World, w: Workload) -> Observation:
+    """That all pods are Ready, and since when nothing has restarted."""
+    told = ", ".join(f"{p.name} Ready since {clock(p.ready_changed)[3:]}" for p in w.pods[:3])
+    return seen(world.scene.listing("Pod"), f"{w.title}: {told}")
 
 
 def listed_aspects(net: tuple[Difference, ...]) -> str:

@@ -175,8 +175,9 @@ class _Suspicion:
             yield Mark("log names a dead host", (self.dead[1],))
 
     def _by_itself(self, *, alone: bool) -> bool:
-        """Whether the image is all that tells failing pods from serving ones, and the program or the runtime reports its own failure."""
-        if not self.contrast.separates_revisions or len(self.steps) > 1 or not (alone or self.new_container):
+        """Whether the image is all that tells failing pods from healthy ones, and the program or the runtime reports its own failure."""
+        known = self.contrast.separates_revisions or (self.case.history.proven(self.baseline) and not self.contrast.same_revision)
+        if not known or len(self.steps) > 1 or not (alone or self.new_container):
             return False
         if any(e is not None for e in self._edits()):
             return False

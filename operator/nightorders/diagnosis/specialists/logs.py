@@ -77,6 +77,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[ -/]?[@-~]|[@-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufffd]+")
 _SAYS = ("msg", "message", "log", "text", "event", "title")
 _WHY = ("error", "err", "exception", "reason", "cause", "detail", "stack", "stack_trace", "exc_info")
+_WHERE = ("url", "uri", "upstream", "host", "hostname", "addr", "address", "target", "peer", "server", "endpoint", "service_name")
+_GRAVE = frozenset({"error", "fatal", "critical", "panic", "err", "severe", "50", "60"})
 _MASKS = (
     (re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{20,30}"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,12}(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
@@ -103,7 +105,10 @@ def _from_json(line: str) -> str:
     by_name = {k.lower().lstrip("@"): v for k, v in fields.items()}
     said = next((t for k in _SAYS if (t := word(by_name.get(k)))), "")
     why = [t for k in _WHY if (t := _reason(by_name.get(k)))]
-    return ": ".join(dict.fromkeys(t[:_WIDTH] for t in (said, *why) if t))
+    told = ": ".join(dict.fromkeys(t[:_WIDTH] for t in (said, *why) if t))
+    grave = bool(why) or any(str(by_name.get(k)).lower() in _GRAVE for k in ("level", "severity", "loglevel", "lvl"))
+    where = [f"{k}={t}" for k in _WHERE if grave and (t := word(by_name.get(k))[:120])]
+    return " ".join((told, *where[:2])) if told else ""
 
 
 def _reason(value: object) -> str:
@@ -285,8 +290,13 @@ _RULES: tuple[_Rule, ...] = (
         r"\b(?:from|calling|call to|request to|upstream|downstream|by)\s['\"]?(?:https?://)?[a-z0-9.-]{2,80}[^\n]{0,60}?"
         r"(?:status(?: code)?|returned|answered|responded(?: with)?|failed with|got|error)[ :=]{1,3}['\"(]?(?:http )?5\d\d\b|"
         r"code = (?:unavailable|internal|unknown) desc = (?!connection error)(?!.{0,80}(?:dial|connect))",
+        _URL,
         rf"(?:from|calling|call to|request to|for url|by|upstream[: ]{{1,2}})\s?['\"]?(?:[a-z]{{2,8}}://)?({_H})",
         *_HOSTS,
+    ),
+    _sign(
+        Sign.UPSTREAM,
+        rf"\b({_H}) (?:has )?(?:answered|answers|returned|returns|replied|responded)(?: with)?:? (?:http )?(?:status )?5\d\d\b",
     ),
     _sign(
         Sign.HOST,
