@@ -74,7 +74,7 @@ crash: $(INSTALLED) ## Kill the operator at every write of a run and compare the
 
 .PHONY: scenarios
 scenarios: $(INSTALLED) ## Break a cluster in many ways and score the operator (DIR=…, ONLY=id, PROVE=1 to prove the scenarios, JOBS=n, ARGS="…")
-	@$(BIN)/python -m tools.scenarios $(if $(PROVE),prove,run) "$(DIR)" $(foreach id,$(ONLY),--only $(id)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+	@$(BIN)/python -m tools.scenarios $(if $(PROVE),prove,run --out build/scenarios.json) "$(DIR)" $(foreach id,$(ONLY),--only $(id)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure latency, requests and memory against the floor of the same cluster

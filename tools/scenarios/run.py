@@ -6,6 +6,7 @@ import datetime
 import itertools
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tools.cluster import KubectlError
 from tools.cluster.prometheus import Prometheus, ScriptedMetrics
 from tools.cluster.rest import ApiError
 from tools.operator_process import NAMESPACE, OperatorProcess, free_port
@@ -103,7 +105,10 @@ class Operator:
                 self.crashes += 1
                 self.last_words = self._process.tail(20)
                 self._process.stop()
-                self._process = self._make().start().wait_ready(_OPERATOR_SECONDS)
+                try:
+                    self._process = self._make().start().wait_ready(_OPERATOR_SECONDS)
+                except (RuntimeError, TimeoutError) as problem:
+                    raise RunnerError(f"the operator does not start again: {problem}") from None
             return self.crashes
 
     def tail(self, lines: int) -> str:
@@ -198,14 +203,15 @@ def run(found: Arena, scenario: Scenario, variant: Variant) -> Result:
             found.world.place(scenario, fresh=bool(variant.name), rewrite=variant.rewrite) as stage,
         ):
             _Run(found, stage, variant, result).go()
-    except (StepError, ScenarioError) as problem:
-        result.status, result.because = "void", str(problem)
-    except (RunnerError, ApiError, OSError) as problem:
-        # After the alert nothing is void any more: whatever stops a run then counts against it.
-        result.status = "run" if result.incident or result.seconds_accepted is not None else "void"
-        result.because = result.because or str(problem)
-        result.outcome = result.outcome or "Error"
-        result.notes.append(f"ended early: {problem}")
+    except (StepError, ScenarioError, RunnerError, ApiError, KubectlError, OSError) as problem:
+        # Void is decided before the alert. After it nothing is void any more: whatever stops a run then counts against it.
+        result.status = "run" if result.outcome else "void"
+        result.because = str(problem)
+        if result.outcome:
+            result.notes.append(f"ended early: {problem}")
+    except Exception as problem:  # noqa: BLE001 - a defect of the runner is nobody's score, and must not end the table
+        result.status, result.because = "not-run", f"the runner failed: {type(problem).__name__}: {problem}"
+        result.notes.append(traceback.format_exc()[-1500:])
     result.conclude()
     result.seconds = round(time.monotonic() - begin, 1)
     return result
@@ -287,6 +293,7 @@ class _Run:
             self.alerts.holds(signal.labels, 0.0).holds if signal.labels["alertname"] in RULES else bool(self.document.expect.repaired)
         )
         told = self.told = time.monotonic()
+        self.result.outcome = "Error"  # until it is known; from here on the run counts
         self.result.seconds_accepted = round(self.arena.webhook.post(signals.payload(signal.labels, signal.annotations, starts)), 2)
         story = self._watch(signal, starts, told, resolvable=resolvable)
         crashed = self.arena.operator.check() > crashes
