@@ -44,7 +44,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
             _run_arguments(command)
         if name == "prove":
             command.add_argument("--wrong", type=float, default=20.0, metavar="SECONDS", help="how long a wrong move may take to repair")
-            command.add_argument("--jobs", type=int, default=3, help="moves of a scenario side by side (default 3)")
+            command.add_argument("--jobs", type=int, default=2, help="scenarios at a time (default %(default)s)")
     written = commands.add_parser("report", help="print the table of a result file and write docs/evaluation.md from it")
     written.add_argument("file", type=Path)
     written.add_argument(

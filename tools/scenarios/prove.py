@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ READY_SECONDS = 90.0
 SYMPTOM_SECONDS = 60.0
 REPAIR_SECONDS = 60.0
 STAY_SECONDS = 5.0
+_MOVES = 3  # of one scenario, side by side
 
 
 @dataclass
@@ -55,7 +57,7 @@ def prepare(stage: Stage) -> None:
         raise StepError(f"not healthy after {READY_SECONDS:.0f} s: {'; '.join(left)}")
 
 
-def prove(world: World, scenario: Scenario, alerts: Alerts | None, *, wrong_seconds: float = 20.0, jobs: int = 3) -> Finding:
+def prove(world: World, scenario: Scenario, alerts: Alerts | None, *, wrong_seconds: float = 20.0) -> Finding:
     """The proof of one scenario, each move in a namespace of its own."""
     begin = time.monotonic()
     finding = Finding(scenario.id)
@@ -80,7 +82,7 @@ def prove(world: World, scenario: Scenario, alerts: Alerts | None, *, wrong_seco
                 results.append(one(number))
                 world.restore_nodes()
     else:
-        with world.turn(alone=False), ThreadPoolExecutor(jobs) as pool:
+        with world.turn(alone=False), ThreadPoolExecutor(_MOVES) as pool:
             results = list(pool.map(one, range(len(moves))))
     for problems, notes in results:
         finding.problems += problems
@@ -171,14 +173,22 @@ def _series(stage: Stage, notes: list[str]) -> None:
         notes.append(f"{series.series} {'+' if series.type == 'counter' else '='}{'nothing' if value is None else f'{value:g}'}")
 
 
-def prove_all(world: World, scenarios: list[Scenario], alerts: Alerts | None, report: Callable[[Finding], None], **how: float) -> bool:
-    """Proves scenarios one after the other; True when all hold."""
-    good = True
-    for scenario in scenarios:
-        finding = prove(world, scenario, alerts, wrong_seconds=how.get("wrong_seconds", 20.0), jobs=int(how.get("jobs", 3)))
-        report(finding)
-        good = good and not finding.problems
-    return good
+def prove_all(
+    world: World, scenarios: list[Scenario], alerts: Alerts | None, tell: Callable[[Finding], None], *, wrong_seconds: float, jobs: int
+) -> bool:
+    """Proves scenarios, `jobs` at a time and those that must be alone at the end; True when all hold."""
+    alone = {scenario.id for scenario in scenarios if alone_because(scenario)}
+    lock = threading.Lock()
+
+    def one(scenario: Scenario) -> bool:
+        finding = prove(world, scenario, alerts, wrong_seconds=wrong_seconds)
+        with lock:
+            tell(finding)
+        return not finding.problems
+
+    with ThreadPoolExecutor(jobs) as pool:
+        good = list(pool.map(one, (s for s in scenarios if s.id not in alone)))
+    return all([*good, *(one(s) for s in scenarios if s.id in alone)])
 
 
 def default_directory() -> Path:
