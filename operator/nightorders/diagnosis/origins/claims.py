@@ -367,6 +367,8 @@ class _Claim:
         if phase in ("Released", "Failed"):
             return f"is {phase}"
         name = word(ref.get("name"))
+        if phase == "Bound" and not name:
+            return "is bound"
         if not name or (name == self.claim.name and word(ref.get("uid")) in ("", self.claim.uid)):
             return ""
         return f"belongs to {word(ref.get('namespace'))}/{name}"
