@@ -137,13 +137,16 @@ class PrometheusMetrics:
         return Vector(query, at, found)
 
     async def alert_state(self, labels: Mapping[str, str], at: datetime, *, pods_of: str = "") -> StillFiring:
-        """Whether the alert's own rule finds it now. Never raises; at most three questions, one after the other."""
+        """Whether the alert's own rule finds it now. Never raises, and answers within twice the settings' `question_seconds`."""
         name = labels.get(ALERT_NAME, "")
         try:
-            rules = await self._rules(labels)
-            if not rules:
-                return StillFiring(None, line(f"Prometheus has no alerting rule {name} that makes an alert with these labels", 512))
-            states = [await self._holds(rule, labels, at, pods_of) for rule in rules[:_RULES]]
+            async with asyncio.timeout(2 * self._settings.question_seconds):
+                rules = await self._rules(labels)
+                if not rules:
+                    return StillFiring(None, line(f"Prometheus has no alerting rule {name} that makes an alert with these labels", 512))
+                states = [await self._holds(rule, labels, at, pods_of) for rule in rules[:_RULES]]
+        except TimeoutError:
+            return StillFiring(None, line(f"the rule of {name} could not be looked at: Prometheus is too slow", 512))
         except (_NoDataError, ValueError) as error:
             return StillFiring(None, line(f"the rule of {name} could not be looked at: {error}", 512))
         for wanted in (True, None):  # one rule that holds is enough; one that cannot be told is no "no"

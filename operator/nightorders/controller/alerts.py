@@ -222,27 +222,36 @@ class AlertDesk:
         where = group[0].where
         assert where is not None
         lock = self._locks.setdefault((where.namespace, where.key), asyncio.Lock())
+        elsewhere = where.namespace != self._operator_namespace
         try:
             async with lock, self._side_by_side:
-                await self._keep(where, group, truncated)
-        except _NoNamespaceError as gone:
-            if where.namespace == self._operator_namespace:
-                raise PermanentError(str(gone)) from None
-            log.warning("the namespace of an alert is not there; kept in the operator's own", alert=group[0].alert.name, why=str(gone))
-            moved = without_namespace(group[0].alert, where.namespace, self._operator_namespace)
-            await self._settle([replace(p, where=moved) for p in group], truncated)
+                told = await self._keep(where, group, truncated)
+        except _RefusedThereError as refused:  # no tenant holds up the alerts of others (threats.md 27)
+            if not elsewhere:
+                raise PermanentError(str(refused)) from None
+            log.warning(
+                "the namespace of an alert takes no Incident; kept in the operator's own", alert=group[0].alert.name, why=str(refused)
+            )
+            told = False
+        if told:
+            return
+        if not elsewhere:
+            metrics.ALERTS.labels(result="Over").inc(len(group))
+            return
+        # What fires and was refused is kept there, and what ends may have been.
+        moved = without_namespace(group[0].alert, where.namespace, self._operator_namespace)
+        await self._settle([replace(p, where=moved) for p in group], truncated)
 
-    async def _keep(self, where: Place, group: list[_Placed], truncated: int) -> None:
+    async def _keep(self, where: Place, group: list[_Placed], truncated: int) -> bool:
+        """Whether an Incident there tells of these alerts now; False: nothing fires, and there is none."""
         for attempt in range(TRIES):
             try:
-                await self._once(where, group, truncated, fresh=attempt == 0)
+                return await self._once(where, group, truncated, fresh=attempt == 0)
             except ConflictError:  # the reconciler wrote as well: look again
                 await asyncio.sleep(0.02 * attempt)
-            else:
-                return
         raise TransientError(f"the Incident of {where.target.title} changes all the time")
 
-    async def _once(self, where: Place, group: list[_Placed], truncated: int, *, fresh: bool) -> None:
+    async def _once(self, where: Place, group: list[_Placed], truncated: int, *, fresh: bool) -> bool:
         current, last = await self._current(where, fresh=fresh)
         alerts = [p.alert for p in group]
         news = [a for a in alerts if a.firing and not self._absorbs(current, a)]
@@ -250,8 +259,7 @@ class AlertDesk:
         if news:
             opened = current = await self._open(where, last + 1, news[0])
         if current is None:
-            metrics.ALERTS.labels(result="Over").inc(len(alerts))
-            return
+            return False
         mine = alerts if not is_closed(current.status) else [a for a in alerts if not a.firing]
         problem = next((p.problem for p in group if p.problem), "")
         status = current.status.model_copy(
@@ -263,6 +271,7 @@ class AlertDesk:
         _count(current, alerts, opened is not None)
         saved = current if status == current.status else await self._incidents.save_status(current, status)
         self._note(where, saved)
+        return True
 
     async def _current(self, where: Place, *, fresh: bool) -> tuple[Incident | None, int]:
         """(the Incident of the latest episode, the latest episode's number). An open one is the latest, whatever its number."""
@@ -313,19 +322,15 @@ class AlertDesk:
                     "the name of an Incident is taken by another; the next number is used", namespace=where.namespace, incident=name
                 )
                 continue
-            except NotFoundError as error:
-                raise _NoNamespaceError(str(error)) from None
-            except ForbiddenError as error:
-                if "being terminated" in str(error):
-                    raise _NoNamespaceError(str(error)) from None
-                raise
+            except (NotFoundError, ForbiddenError) as error:
+                raise _RefusedThereError(str(error)) from None
             log.info("incident opened by an alert", namespace=where.namespace, incident=name, alert=alert.name)
             return made
         raise TransientError(f"the names of Incidents after {where.incident(episode)} are all taken")
 
 
-class _NoNamespaceError(Exception):
-    """The namespace of an alert is not there, or goes away."""
+class _RefusedThereError(Exception):
+    """The namespace of an alert takes no Incident: it is not there, goes away, or its quota is used up."""
 
 
 async def _all(work: Iterable[Coroutine[object, object, T]]) -> list[T]:

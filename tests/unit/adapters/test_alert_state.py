@@ -207,3 +207,17 @@ async def test_down_slow_or_garbage_is_not_looked_at() -> None:
         assert "a store is away" in state.because
     assert (await PrometheusMetrics(PrometheusSettings(url="http://127.0.0.1:1")).alert_state(LABELS, AT)).firing is None
     assert UNSET in (await PrometheusMetrics(PrometheusSettings(url="")).alert_state(LABELS, AT)).because
+
+
+async def test_many_slow_answers_end_in_time_as_well() -> None:
+    async with serve() as api:
+
+        async def slow(request: web.Request) -> web.Response:
+            await asyncio.sleep(0.7)
+            return web.json_response(vector())
+
+        world(api, rules(*(rule(f"m{n} > 1") for n in range(4))), lambda q: vector())
+        api.on("GET", "/api/v1/query", slow)
+        began = time.monotonic()
+        assert (await metrics(api).alert_state(LABELS, AT)).firing is None
+        assert time.monotonic() - began < 2.6

@@ -31,7 +31,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Store(Incidents):
-    """With the list of episodes, and the refusal of a namespace that is not there."""
+    """With the list of episodes, and namespaces that take no Incident."""
+
+    refuses = ""
 
     async def episodes(self, namespace: str, label: str, value: str) -> list[Incident | Unreadable]:
         items = await self.api.request(self.actor, "list", "Incident", namespace, "", lambda: list(self.api.all("Incident", namespace)))
@@ -42,6 +44,8 @@ class Store(Incidents):
             raise NotFoundError('namespaces "gone" not found (404)')
         if namespace == "going":
             raise ForbiddenError("namespace going is being terminated (403)")
+        if namespace == "full" or namespace == self.refuses:
+            raise ForbiddenError("exceeded quota: incidents, requested: count/incidents.nightorders.dev=1 (403)")
         return await super().create(namespace, manifest)
 
 
@@ -309,12 +313,27 @@ async def test_a_node_exporter_speaks_for_its_machine_and_is_kept_by_the_operato
     assert w.one["metadata"]["namespace"] == OPS
 
 
-@pytest.mark.parametrize("namespace", ["gone", "going"])
-async def test_without_its_namespace_an_alert_is_kept_by_the_operator(namespace: str) -> None:
+@pytest.mark.threat(27)
+@pytest.mark.parametrize("namespace", ["gone", "going", "full"])
+async def test_what_a_namespace_refuses_is_kept_by_the_operator_and_holds_nobody_up(namespace: str) -> None:
     w = World()
-    await w.take(web(namespace=namespace))
-    assert w.one["metadata"]["namespace"] == OPS
-    assert w.one["spec"]["target"] == {"apiVersion": "v1", "kind": "Namespace", "name": namespace}
+    assert await w.take(web(fingerprint="f1", namespace=namespace), web(fingerprint="f2")) == ()
+    kept, other = sorted(w.incidents, key=lambda i: i["metadata"]["namespace"])
+    assert kept["metadata"]["namespace"] == OPS
+    assert kept["spec"]["target"] == {"apiVersion": "v1", "kind": "Namespace", "name": namespace}
+    assert kept["spec"]["signal"]["labels"]["deployment"] == "web"
+    assert other["metadata"]["namespace"] == "shop"
+    await w.take(web(fingerprint="f3", namespace=namespace), desk=w.another())
+    assert len(w.incidents) == 2
+    await w.take(web(False, "f1", namespace=namespace), desk=w.another())
+    assert w.states(next(i for i in w.incidents if i["metadata"]["namespace"] == OPS)) == {"f3": "Firing", "f1": "Resolved"}
+
+
+async def test_an_operator_whose_own_namespace_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "refuses", OPS)
+    w = World()
+    with pytest.raises(PermanentError, match="exceeded quota"):
+        await w.take(web(namespace="gone"))
 
 
 @pytest.mark.parametrize("namespace", ["kube-system", OPS])
