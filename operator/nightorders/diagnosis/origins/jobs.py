@@ -104,7 +104,7 @@ def _setting(case: Case, f: JobFinding, path: tuple[str, ...]) -> Iterator[Candi
     caps = (Cap("B", "suspending is something that people mean"),) if f.reason == "Suspended" else ()
     statement = f"{f.words}{lately}."
     marks = (Mark("mechanism named", f.seen), _changed(case, touch))
-    yield _made(f, case, statement, marks, inferred=0, counterfactual=True, change=change, caps=caps, since=touch.at if touch else None)
+    yield _made(f, case, statement, marks, inferred=0, counterfactual=True, change=change, caps=caps)
 
 
 def _still_running(case: Case, f: JobFinding) -> Iterator[Candidate]:
