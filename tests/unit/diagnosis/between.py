@@ -131,7 +131,9 @@ def database(name: str = "db", *, ready: bool = True, variables: Iterable[Raw] =
     owner["metadata"]["generation"] = owner["status"]["observedGeneration"] = 1
     one = pod(owner, 0, age=6 * DAY, ready=ready)
     one["metadata"]["labels"]["controller-revision-hash"] = f"{name}-1"
-    return [owner, one, service(name, port=5432, target=5432)]
+    kept = made("ControllerRevision", f"{name}-1", revision=1, data={"spec": {"template": t}}, labels={"app": name})
+    kept["metadata"]["ownerReferences"] = one["metadata"]["ownerReferences"]
+    return [owner, kept, one, service(name, port=5432, target=5432)]
 
 
 def world(

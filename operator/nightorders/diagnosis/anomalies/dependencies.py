@@ -77,7 +77,7 @@ def _down(world: World) -> Iterator[Candidate]:
         if not using or not owners:
             continue
         said = complaints(world, service.title)
-        serving = [p for w in owners for p in ready(w)]
+        serving = any(p.ready and not p.done for p in world.pods_behind(service))
         w = owners[0]
         if serving and said and not _leans_on_dead(world, w):
             yield from _silent(world, service, w, using, said)
@@ -90,7 +90,7 @@ def _leans_on_dead(world: World, w: Workload) -> bool:
     for title in world.graph.targets(w.title, Link.CALLS):
         service = found(world.scene, "Service", title.partition("/")[2]) if title.count("/") == 1 else None
         owners = [o for o in behind(world, service) if o.title != w.title] if service is not None else []
-        if owners and not any(ready(o) for o in owners):
+        if service is not None and owners and not any(p.ready and not p.done for p in world.pods_behind(service)):
             return True
     return False
 
