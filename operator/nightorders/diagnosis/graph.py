@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..domain.snapshot import KubeObject, Snapshot
+from ..domain.snapshot import KubeObject, Point, Snapshot
 from .read import mapping, number, objects, word, words
 from .references import references
 from .scene import Scene
@@ -422,20 +422,26 @@ def _named_by_logs(scene: Scene, services: frozenset[str]) -> dict[str, list[tup
     return found
 
 
+def series_name(point: Point) -> str:
+    """The name of the series that a point is of: in the label `series` of what is asked by pattern, else in `__name__`."""
+    return point.labels.get("series") or point.labels.get("__name__", "")
+
+
 def _traced(scene: Scene, services: frozenset[str]) -> dict[str, list[tuple[str, str]]]:
     """Calls that series of a tracing pipeline or of a mesh show, by the caller's name."""
-    vector = scene.snapshot.metrics.get("series")
     found: dict[str, list[tuple[str, str]]] = {}
-    for point in vector.points if vector is not None and not vector.because else ():
-        name = point.labels.get("__name__", "")
-        if name.startswith("traces_service_graph_request"):
-            caller, callee = point.labels.get("client", ""), point.labels.get("server", "")
-        elif name.startswith("istio_requests"):
-            caller, callee = point.labels.get("source_workload", ""), point.labels.get("destination_service_name", "")
-        else:
-            continue
-        if caller and callee in services:
-            found.setdefault(caller, []).append((callee, f"series {name[:80]}"))
+    for question in ("calls", "series"):
+        vector = scene.snapshot.metrics.get(question)
+        for point in vector.points if vector is not None and not vector.because else ():
+            name = series_name(point)
+            if question == "calls" or name.startswith("traces_service_graph_request"):
+                caller, callee = point.labels.get("client", ""), point.labels.get("server", "")
+            elif name.startswith("istio_requests"):
+                caller, callee = point.labels.get("source_workload", ""), point.labels.get("destination_service_name", "")
+            else:
+                continue
+            if caller and callee in services:
+                found.setdefault(caller, []).append((callee, f"series {name[:80] or question}"))
     return found
 
 

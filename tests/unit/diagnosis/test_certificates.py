@@ -34,7 +34,7 @@ def found(w: World) -> list[Candidate]:
 
 
 def series(ends: timedelta, **labels: str) -> tuple[dict[str, str], float]:
-    base = {"__name__": "x509_cert_not_after", "secret_name": "gate-tls", "secret_namespace": "shop"}
+    base = {"series": "x509_cert_not_after", "secret_name": "gate-tls", "secret_namespace": "shop"}
     return {**base, **labels}, (NOW + ends).timestamp()
 
 

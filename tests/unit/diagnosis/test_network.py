@@ -115,14 +115,18 @@ def test_a_release_that_lost_the_label_which_the_policy_knew() -> None:
     new = calling("shop", CART=CART)
     rule = {"from": [{"podSelector": {"matchLabels": {"cart-access": "yes"}}}]}
     logs = {"shop-0002-0": TIMEOUT["shop-0001-0"]}
-    first = found(scene(policy(ingress=[rule]), shop=released("shop", old, new), logs=logs))[0]
-    assert told([first]) == ["NetworkPolicy Deployment/shop Release A"]
+    said = {"policy.example/description": "only pods with cart-access may call cart"}
+    for notes in ({}, said):
+        (c,) = found(scene(policy(ingress=[rule], annotations=notes), shop=released("shop", old, new), logs=logs))
+        assert told([c]) == ["NetworkPolicy Deployment/shop Release A"]
 
 
 def test_a_policy_that_is_meant_to_block_is_no_fault() -> None:
     words = {"security.example/reason": "suspected break-in: cart is isolated until the case is closed"}
     meant = policy(ingress=[], annotations=words, age=5 * MINUTE)
     assert told(found(scene(meant, logs=TIMEOUT))) == ["[NetworkPolicy NetworkPolicy/guard D]", "NoFault NetworkPolicy/guard A"]
+    old = policy(ingress=[], annotations=words)
+    assert told(found(scene(old, logs=TIMEOUT)))[-1] == "NoFault NetworkPolicy/guard C"
     vague = policy(ingress=[], annotations={"team.example/owner": "blocks-team"}, age=5 * MINUTE)
     assert told(found(scene(vague, logs=TIMEOUT))) == ["NetworkPolicy NetworkPolicy/guard Edit A"]
 

@@ -10,6 +10,7 @@ from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef
 from ...domain.snapshot import KubeObject
 from ..evidence import Channel, Observation, measured, seen
+from ..graph import series_name
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import clock, listed, mapping, number, objects, word
 from ..scene import Workload
@@ -326,7 +327,7 @@ def demand(world: World, hpa: KubeObject, target: Workload) -> tuple[Mark, ...]:
     vector = world.metric("series")
     names = {target.name, *labels(target).values()}
     for point in vector.points if vector is not None and not vector.because else ():
-        name = point.labels.get("__name__", "")
+        name = series_name(point)
         about = {
             point.labels.get(k, "") for k in ("deployment", "service", "app", "workload", "job", "container", "horizontalpodautoscaler")
         }
@@ -336,7 +337,7 @@ def demand(world: World, hpa: KubeObject, target: Workload) -> tuple[Mark, ...]:
             and about & (names | {hpa.name})
             and vector is not None
         ):
-            shown = f"{name}{{{listed([f'{k}={v}' for k, v in sorted(point.labels.items()) if k != '__name__'], 4)}}} = {point.value:g}"
+            shown = f"{name}{{{listed([f'{k}={v}' for k, v in sorted(point.labels.items()) if k not in ('__name__', 'series')], 4)}}} = {point.value:g}"
             return (Mark("metric shows it", (measured(vector, shown),)),)
     return ()
 

@@ -11,7 +11,7 @@ from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef
 from ...domain.snapshot import KubeObject, Point, Vector
 from ..evidence import Observation, measured, seen
-from ..graph import Link
+from ..graph import Link, series_name
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import clock, listed, mapping, objects, when, word
 from ..references import references
@@ -97,7 +97,7 @@ def _of_manager(world: World, obj: KubeObject) -> _End | None:
 
 
 def _of_series(world: World, vector: Vector, point: Point) -> _End | None:
-    name, labels = point.labels.get("__name__", ""), point.labels
+    name, labels = series_name(point), point.labels
     if name not in _ENDS or not 0 < point.value < _LATEST:
         return None
     namespace = labels.get("exported_namespace") or labels.get("secret_namespace") or labels.get("namespace", "")
@@ -112,7 +112,7 @@ def _of_series(world: World, vector: Vector, point: Point) -> _End | None:
         secret = _serving_secret(world, host)
     if not secret:
         return None
-    told = f"{name}{{{listed([f'{k}={v}' for k, v in sorted(labels.items()) if k != '__name__'], 5)}}} = {clock(at)[3:]}"
+    told = f"{name}{{{listed([f'{k}={v}' for k, v in sorted(labels.items()) if k not in ('__name__', 'series')], 5)}}} = {clock(at)[3:]}"
     return _End(f"Secret/{secret}", at, measured(vector, told), host)
 
 

@@ -19,7 +19,7 @@ from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef
 from ...domain.snapshot import KubeObject
 from ..evidence import Channel, measured, seen
-from ..graph import Link
+from ..graph import Link, series_name
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import count, earliest, listed, mapping, objects, word
 from ..references import Reference, references
@@ -500,7 +500,7 @@ def _probe(world: World, host: str) -> tuple[Mark, ...]:
     vector = world.metric("series")
     for point in vector.points if vector is not None and not vector.because else ():
         where = " ".join((point.labels.get("instance", ""), point.labels.get("target", ""), point.labels.get("host", ""))).lower()
-        if point.labels.get("__name__") == "probe_success" and host in where and vector is not None:
+        if series_name(point) == "probe_success" and host in where and vector is not None:
             told = measured(vector, f"probe_success of {host}: {point.value:g}")
             return (Mark("metric shows it" if point.value == 0 else "metric speaks against it", (told,)),)
     return ()

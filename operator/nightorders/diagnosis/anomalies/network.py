@@ -14,7 +14,7 @@ from ...api.v1alpha1.incident import ChangeRef
 from ...domain.snapshot import KubeObject
 from ..evidence import Channel, seen
 from ..graph import DNS_NAMESPACE, Link, selects
-from ..hypotheses import Candidate, Mark
+from ..hypotheses import Candidate, Cap, Mark
 from ..read import latest, listed, mapping, number, objects, word, words
 from ..scene import Workload
 from ..specialists.logs import Clue, Sign
@@ -221,7 +221,10 @@ def _stopped(
         Channel.STATUS,
     )
     base = [Mark("mechanism named", (told,)), *log_marks(said)]
-    yield from _relabelled(world, caller, callee, policies, direction, other, target, base, what)
+    relabelled = list(_relabelled(world, caller, callee, policies, direction, other, target, base, what))
+    if relabelled:
+        yield from relabelled  # the policy admitted it before: neither its words nor its age make it the origin
+        return
     if why := intended(policy):
         yield from _on_purpose(world, caller, policy, why, base, what)
         return
@@ -325,8 +328,12 @@ def intended(policy: KubeObject) -> str:
 
 
 def _on_purpose(world: World, caller: Workload, policy: KubeObject, why: str, base: list[Mark], what: str) -> Iterator[Candidate]:
-    """It blocks what it is meant to block: the policy is no fault, and whoever began to call is told."""
+    """It blocks what it is meant to block. Sure of that is only who sees the policy written after the caller's release; an older one may
+    have been right until the caller, or what it calls, changed in a way that nobody saw.
+    """
     told = seen(world.scene.listing("NetworkPolicy"), f"{policy.title} says: {why}", Channel.CHANGE)
+    written, current = _written(policy), caller.current
+    newest = written is not None and current is not None and current.released is not None and written > current.released
     yield made(
         world,
         Category.NETWORK_POLICY,
@@ -336,7 +343,7 @@ def _on_purpose(world: World, caller: Workload, policy: KubeObject, why: str, ba
         inferred=0,
         refuted=f"it is meant to ({why})",
         hits=(caller.title,),
-        since=_written(policy),
+        since=written,
     )
     yield made(
         world,
@@ -344,8 +351,9 @@ def _on_purpose(world: World, caller: Workload, policy: KubeObject, why: str, ba
         policy.title,
         f"{policy.title} stops {what}, and it is meant to ({why}).",
         marks=(Mark("intended", (told,)), *base),
-        inferred=0,
-        counterfactual=True,
+        inferred=0 if newest else 1,
+        counterfactual=newest,
+        caps=() if newest else (Cap("C", "the policy is older than the caller's release"),),
         hits=(caller.title,),
     )
 
