@@ -10,6 +10,7 @@ from nightorders.diagnosis.hypotheses import Candidate
 from nightorders.diagnosis.world import World
 
 from .between import HOUR, MINUTE, Raw, app, calling, container, env, made, pods_of, released, service, template, told, web, world, written
+from .build import pod
 
 REFUSED = 'Get "http://cart:80/": dial tcp 10.96.0.50:80: connect: connection refused'
 SECOND = timedelta(seconds=1)
@@ -57,6 +58,14 @@ def test_a_release_that_changed_the_label_is_the_holder() -> None:
     assert told([c]) == ["ServiceRouting Deployment/cart Release A"]
     assert c.change is not None
     assert c.change.revision == "2"
+
+
+def test_pods_of_an_older_release_that_are_left_over_and_unready_do_not_hide_it() -> None:
+    old, new = (template(web("cart"), labels={"app": "cart", "track": t}) for t in ("stable", "main"))
+    parts = released("cart", old, new)
+    left = pod(parts[1], 7, age=HOUR, ready=False)
+    (c,) = found(world(caller(), parts, left, service("cart", {"app": "cart", "track": "stable"})))
+    assert told([c]) == ["ServiceRouting Deployment/cart Release A"]
 
 
 def test_a_selector_that_was_written_after_the_release_is_the_services_own() -> None:

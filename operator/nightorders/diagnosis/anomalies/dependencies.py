@@ -79,10 +79,15 @@ def _down(world: World) -> Iterator[Candidate]:
         said = complaints(world, service.title)
         serving = any(p.ready and not p.done for p in world.pods_behind(service))
         w = owners[0]
-        if serving and said and not _leans_on_dead(world, w):
+        if serving and said and not _leans_on_dead(world, w) and not _complains(world, w):
             yield from _silent(world, service, w, using, said)
         elif not serving and w.desired > 0 and not _leans_on_dead(world, w):
             yield from _dead(world, service, w, using, said)
+
+
+def _complains(world: World, w: Workload) -> bool:
+    """Whether its own logs blame something further on."""
+    return any(c.sign in (Sign.HOST, Sign.NAME, Sign.UPSTREAM, Sign.CREDENTIALS, Sign.POOL, Sign.CERTIFICATE) for c in world.clues(w.pods))
 
 
 def _leans_on_dead(world: World, w: Workload) -> bool:

@@ -88,7 +88,7 @@ def _selector(world: World, service: KubeObject) -> Iterator[Candidate]:
 
 def _left_behind(world: World, service: KubeObject, selector: dict[str, str]) -> Iterator[Candidate]:
     """Only unready pods of older revisions match: what a release that changed a label leaves over."""
-    for w in dict.fromkeys(behind(world, service)):
+    for w in behind(world, service):
         yield from _relabelled(world, service, selector, w)
 
 
