@@ -146,7 +146,7 @@ class AlertServer:
 
     async def _post(self, request: web.Request) -> web.Response:
         if self._free <= 0:
-            answer = _again("too many notifications are under way")
+            answer = _said(503, "too many notifications are under way", {"Retry-After": str(RETRY_SECONDS)})  # counted, and no line each
         else:
             self._free -= 1
             try:

@@ -67,7 +67,9 @@ SIDE_BY_SIDE = 16
 TRIES = 8
 # An alert that goes on for a moment after its Incident was closed is the same one; after this it says that closing was wrong.
 LINGERS = timedelta(minutes=10)
-FRESH = timedelta(seconds=1)  # a storm of the same alert is answered from what was read this moment
+# A storm is answered from what was read a moment ago. That is safe: whatever is news is written under the version that was read, and an
+# alert that is no news is told by its Incident for `LINGERS` after the end as well.
+FRESH = timedelta(seconds=10)
 REMEMBERED = 10_000
 OWNERS_DEEP = 4
 NOWHERE = (
