@@ -117,6 +117,12 @@ def test_a_pool_of_the_clients_own_is_the_clients() -> None:
     assert told(found(shop(), database(), line=WAITING)) == ["Overload Deployment/shop B"]
 
 
+def test_a_pool_that_cannot_fill_is_a_victim() -> None:
+    empty = "HikariPool-1 - Connection is not available, request timed out after 30000ms (total=0, active=0, idle=0, waiting=24)"
+    assert found(shop(), database(), line=empty) == []
+    assert told(found(shop(ready=False), database(ready=False), line=WAITING)) == ["Dependency StatefulSet/db C"]
+
+
 def test_a_pool_whose_size_a_release_changed_is_a_wrong_value() -> None:
     old = template(container("app", env=[env("DB_HOST", "db"), env("DB_POOL_SIZE", "20")]), labels={"app": "shop"})
     parts = shop(env("DB_POOL_SIZE", "2"), release=old)

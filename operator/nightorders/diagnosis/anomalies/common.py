@@ -46,6 +46,7 @@ def made(
     hits: Iterable[str] = (),
     since: datetime | None = None,
     refuted: str = "",
+    timing: bool = False,
 ) -> Candidate:
     """A candidate whose texts are safe, under the caps that hold for the whole diagnosis; a known change counts as its timing."""
     change = change or NO_CHANGE
@@ -58,7 +59,7 @@ def made(
         marks=tuple(marks),
         inferred=inferred,
         counterfactual=counterfactual,
-        timing=change.at is not None,
+        timing=timing or change.at is not None,
         caps=(*world.caps, *caps),
         refuted=safe(refuted, 900),
         hits=tuple(dict.fromkeys(h for h in hits if h)),

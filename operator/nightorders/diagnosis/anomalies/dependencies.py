@@ -49,6 +49,8 @@ _SERVER_FULL = re.compile(
     r"max_connections|max_user_connections|ERR max number of clients|too many open connections",
     re.IGNORECASE,
 )
+# A pool that holds no connection at all is not used up: whom it connects to is away.
+_EMPTY_POOL = re.compile(r"\btotal=0\b|\bactive=0\b.{0,20}\bidle=0\b")
 _POOL_SETTING = re.compile(r"pool|max_?conn|max_?open|connection_?limit", re.IGNORECASE)
 _CREDENTIAL = re.compile(
     r"pass(?:word|wd)?|secret|token|credential|dsn|(?:database|db|redis|mongo|amqp|postgres|mysql)_?ur[il]|user(?:name)?|api_?key",
@@ -109,10 +111,11 @@ def _dead(world: World, service: KubeObject, w: Workload, using: tuple[str, ...]
         w.title,
         f"{w.title}, which {listed(list(using))} call as {service.title}, has no ready pod.",
         marks=(Mark("state fits", (told,)), *log_marks(said)),
-        inferred=1,
+        inferred=0,
         caps=(Cap("C", f"what is wrong in {w.title} is not named by this"),),
         hits=(service.title, w.title),
         since=since,
+        timing=since is not None,
     )
 
 
@@ -337,6 +340,9 @@ def _pools(world: World) -> Iterator[Candidate]:
 
 def _pool(world: World, w: Workload, said: list[Clue]) -> Iterator[Candidate]:
     """Connections are used up, at whichever side has the pool."""
+    said = [c for c in said if not _EMPTY_POOL.search(c.seen.text)]
+    if not said or _leans_on_dead(world, w):
+        return  # a pool that cannot fill is a victim of what it would connect to
     base = log_marks(said)
     changed = list(_pool_setting(world, w, base))
     yield from changed
