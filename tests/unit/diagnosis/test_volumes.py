@@ -11,7 +11,7 @@ from nightorders.diagnosis.anomalies.storage import storage
 from nightorders.diagnosis.world import World
 
 from .between import made, told, world, written
-from .build import DAY, HOUR, MINUTE, Raw, container, deployment, event, pod, replicaset, steady, template, waiting
+from .build import DAY, HOUR, MINUTE, Raw, container, crashing, deployment, event, pod, replicaset, steady, template, waiting
 from .test_created import asked
 from .test_kinds import member, stateful
 from .test_scheduling import node, nodes, pending, rollout
@@ -283,6 +283,7 @@ def filled(ratio: float | None, *lines: str, claims: int = 1) -> World:
         (None, [FULL], ["Storage PersistentVolumeClaim/data C"]),
         (0.4, [FULL], []),
         (None, ["write /var/log/x: no space left on device"], []),
+        (None, ['FATAL:  could not write to file "pg_wal/xlogtemp.29": No space left on device'], ["Storage PersistentVolumeClaim/data C"]),
         (None, [], []),
     ],
 )
@@ -299,6 +300,31 @@ def test_a_full_disk_without_a_path_says_nothing_where_two_claims_may_be_meant()
 def test_a_claim_that_nobody_uses_and_that_does_not_bind() -> None:
     (found,) = storage(world(claim(volume="pv-1"), STATIC, volume(phase="Bound", owner=("x", "y"))))
     assert (found.object, found.hits) == ("PersistentVolumeClaim/data", ("PersistentVolumeClaim/data",))
+
+
+def damaged(line: str, *, kept: Raw | None = None, serving: bool = True) -> list[str]:
+    """One member of three exits; each has data of its own."""
+    mounts = container(volumeMounts=[{"name": "v", "mountPath": "/data"}])
+    t = template(mounts, volumes=[{"name": "v", **(kept or {"hostPath": {"path": "/srv"}})}])
+    owner, revisions = stateful(new=t, old=None, updated=3, available=2)
+    broken = member(owner, 1, 2, ready=False, states=[crashing()])
+    others = [member(owner, i, 2) for i in (0, 2)] if serving else []
+    return asked(world(owner, revisions, broken, others, logs={"checkout-1": [line]}), "StatefulSet/checkout")
+
+
+TORN = '{"level":"fatal","msg":"failed to recover the write-ahead log","error":"walpb: crc mismatch"}'
+
+
+def test_data_that_cannot_be_read_back() -> None:
+    assert "Storage StatefulSet/checkout B" in damaged(TORN)
+    claimed: Raw = {"persistentVolumeClaim": {"claimName": "data-checkout-1"}}
+    assert "Storage PersistentVolumeClaim/data-checkout-1 B" in damaged(TORN, kept=claimed)
+    assert "Storage StatefulSet/checkout C" in damaged(TORN, serving=False)
+
+
+@pytest.mark.parametrize(("line", "kept"), [("connection refused", None), (TORN, {"emptyDir": {}})])
+def test_other_words_and_scratch_space_are_no_damaged_volume(line: str, kept: Raw | None) -> None:
+    assert all("Storage" not in x for x in damaged(line, kept=kept))
 
 
 # -- evictions ----------------------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def _full(world: World, claim: KubeObject, users: tuple[_User, ...]) -> Iterator
         return
     title = safe(claim.title, 250)
     marks: list[Mark] = []
-    inferred, caps = 2, [Cap("C", "no series tells how full it is; a log line is the only evidence")]
+    inferred, caps = 1, [Cap("C", "no series tells how full it is; a log line is the only evidence")]
     told = "is full, say the programs that write to it"
     if ratio is not None:
         inferred, caps = (0 if lines else 1), []
@@ -102,8 +102,6 @@ def _full(world: World, claim: KubeObject, users: tuple[_User, ...]) -> Iterator
         marks.append(Mark("metric shows it", (ratio[1],)))
     if lines:
         marks.append(Mark("log says so", tuple(c.seen for c in lines[:2])))
-        if ratio is None and _on_it(lines, users):
-            inferred = 1
     who = listed([u.workload.title for u in users])
     size = word(mapping(mapping(claim.raw.get("status")).get("capacity")).get("storage"))
     shown = seen(world.scene.listing(CLAIM), f"{claim.title}: capacity {size or 'unknown'}, used by {who or 'nobody'}")
@@ -132,13 +130,18 @@ def _free(world: World, name: str) -> tuple[float, Observation] | None:
 
 
 def _complaints(world: World, users: tuple[_User, ...]) -> tuple[Clue, ...]:
-    """Lines of the users' logs about a full disk: with a path, only if the claim is mounted there; without, only if it is the only one."""
+    """Lines of the users' logs about a full disk: with a whole path, only if the claim is mounted there; else only if it is the only one."""
     found: list[Clue] = []
     for user in users:
         for clue in world.clues(user.pods) if user.pods else ():
-            if clue.sign is Sign.DISK and (_under(clue.subject, user.paths) if clue.subject else _only_claim(user)):
+            if clue.sign is Sign.DISK and (_under(clue.subject, user.paths) if _whole(clue) else _only_claim(user)):
                 found.append(clue)
     return tuple(found)
+
+
+def _whole(clue: Clue) -> bool:
+    """Whether the path in a line is a whole one: programs also name files below a directory of their own (`pg_wal/000000010000000A`)."""
+    return clue.subject.startswith("/") and re.search(r"[\w.-]" + re.escape(clue.subject), clue.seen.text) is None
 
 
 def _under(path: str, mounts: frozenset[str]) -> bool:
@@ -147,10 +150,6 @@ def _under(path: str, mounts: frozenset[str]) -> bool:
 
 def _only_claim(user: _User) -> bool:
     return all(len(uses(p.spec, p.name)) == 1 for p in user.pods)
-
-
-def _on_it(lines: tuple[Clue, ...], users: tuple[_User, ...]) -> bool:
-    return any(c.subject and _under(c.subject, u.paths) for c in lines for u in users)
 
 
 # -- evictions over a pod's own limit -----------------------------------------------------------------------------------------------

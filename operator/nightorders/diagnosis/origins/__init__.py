@@ -25,7 +25,7 @@ from .missing import missing_origins
 from .probes import probe_origins
 from .scheduling import scheduling_origins
 from .starting import starting_origins
-from .volumes import volume_origins
+from .volumes import damage_origins, volume_origins
 
 __all__ = ["origins"]
 
@@ -39,7 +39,7 @@ def origins(case: Case, finding: Finding) -> tuple[Candidate, ...]:
         case MissingFinding():
             found = missing_origins(case, finding)
         case CrashFinding():
-            found = crash_origins(case, finding)
+            found = (*crash_origins(case, finding), *damage_origins(case, finding))
         case UncreatedFinding():
             found = created_origins(case, finding)
         case UnscheduledFinding():

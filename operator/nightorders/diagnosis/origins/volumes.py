@@ -11,8 +11,8 @@ from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef
 from ...domain.snapshot import KubeObject
 from ..case import Case
-from ..evidence import Channel, safe, seen
-from ..findings import VolumeFinding
+from ..evidence import Channel, Observation, logged, safe, seen
+from ..findings import CrashFinding, VolumeFinding
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import listed, mapping, objects, word
 from ..views import Pod
@@ -191,3 +191,63 @@ def _inline(case: Case, f: VolumeFinding, pod: Pod, name: str) -> Iterator[Candi
 
 def _volume(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return next((v for v in objects(spec.get("volumes")) if word(v.get("name")) == name), {})
+
+
+# -- data that cannot be read -------------------------------------------------------------------------------------------------------
+
+# How databases and logs of changes say that what is on their disk is no longer what they wrote.
+_CORRUPT = re.compile(
+    r"crc mismatch|checksum (?:mismatch|failed|error|verification failed)|page verification failed|corrupt|malformed database|disk image is malformed|"
+    r"invalid (?:magic number|page in block|record length)|could not locate a valid checkpoint record|truncated (?:wal|log|segment)|"
+    r"failed to recover .{0,40}(?:log|wal|journal)|bad superblock|structure needs cleaning",
+    re.IGNORECASE,
+)
+_KEEPS = frozenset({"hostPath", "persistentVolumeClaim", "ephemeral", "nfs", "csi", "iscsi", "fc", "rbd", "cephfs", "local"})
+_WIDTH = 600
+
+
+def damage_origins(case: Case, f: CrashFinding) -> tuple[Candidate, ...]:
+    """A container that exits since it cannot read back its own data: the volume that keeps them, if just one can be meant.
+
+    What a log says of its own program's data picks nothing that the program does not mount; and where a release came in, its change is
+    a likelier reason to misread data than a disk is.
+    """
+    pod = min(f.pods, key=lambda p: p.name, default=None)
+    line = _complaint(case, f)
+    if pod is None or line is None:
+        return ()
+    mounted = {
+        word(m.get("name"))
+        for c in objects(pod.spec.get("containers"))
+        if word(c.get("name")) == f.container
+        for m in objects(c.get("volumeMounts"))
+    }
+    keeping = [v for v in objects(pod.spec.get("volumes")) if word(v.get("name")) in mounted and _KEEPS & v.keys()]
+    if not keeping:
+        return ()
+    held = [u for u in uses(pod.spec, pod.name) if u.volume in mounted]
+    title = safe(f"{CLAIM}/{held[0].name}", 250) if len(held) == 1 and len(keeping) == 1 else case.title
+    contrast = case.contrast(f)
+    marks = [Mark("state fits", f.seen), Mark("log says so", (line,)), Mark("no change seen")]
+    if contrast.same_revision:
+        told = f"the same revision, with volumes of their own, serves in {listed([p.name for p in contrast.same_revision])}"
+        marks.append(Mark("works elsewhere", (seen(case.scene.listing("Pod"), told, Channel.CONTRAST),)))
+    what = f"the data that container {f.container} of Pod/{pod.name} keeps ({title})" if held else f"the data of Pod/{pod.name}"
+    statement = f"Container {f.container} of {case.title} exits since it cannot read back {what}: {line.text[:200]}"
+    caps = () if contrast.same_revision else (Cap("C", "no pod with other data shows that the program itself works"),)
+    return (
+        Candidate(
+            Category.STORAGE, title, safe(statement), safe(statement, 400), _NONE, tuple(marks), inferred=1, caps=caps, hits=(case.title,)
+        ),
+    )
+
+
+def _complaint(case: Case, f: CrashFinding) -> Observation | None:
+    """The last line of a failing pod's own log that says so."""
+    names = {p.name for p in f.pods}
+    for key, log in sorted(case.scene.snapshot.logs.items(), key=lambda kv: (kv[0].pod, kv[0].previous)):
+        if key.pod in names and key.container == f.container and not log.because:
+            for text in reversed(log.lines[-60:]):
+                if _CORRUPT.search(text[:_WIDTH]):
+                    return logged(log, text[:_WIDTH])
+    return None
