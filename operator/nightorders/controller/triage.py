@@ -26,7 +26,14 @@ async def claim_of(incident: Incident, metrics: Metrics, now: datetime) -> Claim
     if signal is None:
         return None
     if signal.source == "Detector":
-        return Claim(signal.name, dict(signal.labels), dict(signal.annotations), signal.starts_at, because="the operator saw it itself")
+        return Claim(
+            signal.name,
+            dict(signal.labels),
+            dict(signal.annotations),
+            signal.starts_at,
+            because="the operator saw it itself",
+            seen_itself=True,
+        )
     resolved = is_resolved(incident)
     state = await _ask_again(incident, signal, metrics, now)
     told = "Alertmanager says that it is resolved; " if resolved else ""

@@ -11,7 +11,7 @@ from datetime import datetime
 class Claim:
     """A signal. `firing`: whether its source says so now, on being asked again (None: nobody could be asked); `because`: its answer.
 
-    `resolved`: its source said by itself that it is over.
+    `resolved`: its source said by itself that it is over. `seen_itself`: the operator's own watch, which waits long enough by itself.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Claim:
     firing: bool | None = None
     resolved: bool = False
     because: str = ""
+    seen_itself: bool = False
 
     @property
     def text(self) -> str:

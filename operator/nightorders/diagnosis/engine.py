@@ -29,8 +29,9 @@ from .specialists import logs
 from .specialists.workload import WorkloadReport, examine
 from .world import World
 
-MOST_LOGS = 12
-MOST_QUIET = 3
+MOST_LOGS = 20
+MOST_FAILING = 12
+MOST_QUIET = 8
 MOST_BESIDE = 4
 
 # Never Secret: listing them gives their values. What is missing among them shows in kubelet's messages.
@@ -117,21 +118,24 @@ def diagnose(
 
 def wanted_logs(snapshot: Snapshot, target: ObjectRef) -> tuple[LogKey, ...]:
     """Logs worth a query: of one failing pod per (revision, node, reason) its present and its previous run, first the target's, then
-    those of what it leans on; of what merely is slow, one pod that runs. At most twelve.
+    those of what it leans on, nearest first; of those of them that run, one pod. At most twenty.
     """
-    scene = Scene(snapshot, snapshot.at)
+    scene = Scene(snapshot, snapshot.at, doubted=True)
     obj = supervisor.find(snapshot, target)
     if not isinstance(obj, KubeObject):
         return ()
     world = World(scene, (), None)
     looked_at = focus(world, target, obj)
-    near = {t for s in looked_at.starts for t in (s, *paths(world.graph, s))}
+    near = [t for s in looked_at.starts for t in sorted(paths(world.graph, s).items(), key=lambda kv: len(kv[1]))]
+    order = {title: i for i, (title, _) in enumerate(near)}
     mine = {w.title for w in looked_at.workloads}
-    others = [w for w in world.workloads if w.title not in mine and (looked_at.whole or w.title in near)]
-    keys = [k for w in (*looked_at.workloads, *others) for k in logs.wanted(world.case(w).report.findings)]
-    quiet = [w for w in looked_at.workloads if not world.case(w).report.failing][:MOST_QUIET]
+    others = sorted((w for w in world.workloads if w.title not in mine and w.title in order), key=lambda w: order[w.title])
+    rest = [w for w in world.workloads if looked_at.whole and w.title not in mine]
+    every = (*looked_at.workloads, *others, *rest)
+    failing = dict.fromkeys(k for w in every for k in logs.wanted(world.case(w).report.findings))
+    quiet = [w for w in every if not world.case(w).report.failing][:MOST_QUIET]
     running = [LogKey(p.name, c.name) for w in quiet for p in sorted(w.pods, key=lambda p: p.name)[:1] for c in p.containers if c.ever_ran]
-    return tuple(dict.fromkeys((*keys, *running)))[:MOST_LOGS]
+    return tuple(dict.fromkeys((*tuple(failing)[:MOST_FAILING], *running)))[:MOST_LOGS]
 
 
 def wanted_namespaces(snapshot: Snapshot) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,8 @@ from .views import (
 REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 TEMPLATE_HASH = "pod-template-hash"
+# What passes between the objects of one change, and the controllers' and the scheduler's first look at them.
+IMPATIENCE = timedelta(seconds=5)
 CONTROLLER_HASH = "controller-revision-hash"
 # How long a rollout may take without any progress where its kind has no setting for that: a Deployment's default.
 DEADLINE = 600
@@ -195,10 +197,16 @@ class Workload:
 class Scene:
     """A snapshot with its indexes, each built once and in linear time, so that thousands of pods cost no more than a pass over them."""
 
-    def __init__(self, snapshot: Snapshot, now: datetime) -> None:
+    def __init__(self, snapshot: Snapshot, now: datetime, *, doubted: bool = False) -> None:
+        """`doubted`: somebody says that something is wrong, so that what has just begun counts as well."""
         self.snapshot = snapshot
         self.now = now
+        self.doubted = doubted
         self.memo: dict[tuple[str, str], Any] = {}
+
+    def patience(self, usual: timedelta) -> timedelta:
+        """How long something may take before it counts as trouble."""
+        return min(usual, IMPATIENCE) if self.doubted else usual
 
     def all(self, kind: str) -> tuple[KubeObject, ...]:
         """Objects of that kind in the snapshot's namespace, by name: the order of a list must not change an answer.

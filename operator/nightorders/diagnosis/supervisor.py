@@ -46,7 +46,7 @@ def diagnose(
     snapshot: Snapshot, target: ObjectRef, healthy: tuple[HealthyRevision, ...], now: datetime, claim: Claim | None = None
 ) -> Diagnosis:
     """The whole answer about one target. `claim`: what the signal says is wrong with it."""
-    scene = Scene(snapshot, now)
+    scene = Scene(snapshot, now, doubted=claim is None or not (claim.resolved or claim.seen_itself))
     title = safe(target.title, 250)
     if target.kind not in KINDS or (
         snapshot.all(target.kind) and _group(snapshot.all(target.kind)[0].api_version) != _group(target.api_version)
@@ -109,6 +109,8 @@ class _Examination:
         symptom = symptom_of(self._world, self._focus)
         candidates = self._candidates(symptom)
         symptom = symptom.given(candidates)
+        if symptom.state.kind is Kind.PROGRESSING:
+            candidates = ()
         ranked = self._rank(symptom, candidates)
         state = symptom.state
         first = next((c for c in ranked if not c.refuted), None)
@@ -182,8 +184,8 @@ class _Examination:
             self._focus.title,
             safe(symptom.benign or "Nothing is wrong, or it is over."),
             marks=() if symptom.claimed and not symptom.against else (Mark(name, symptom.seen),),
-            inferred=2 if symptom.claimed else 0,
-            counterfactual=not symptom.claimed,
+            inferred=2 if symptom.claimed else 1 if symptom.state.kind is Kind.PROGRESSING else 0,  # (what is on its way may yet fail)
+            counterfactual=symptom.state.kind is Kind.NO_FAULT,
             caps=self._world.caps,
             refuted=safe(symptom.against, 900),
         )

@@ -12,7 +12,7 @@ from ..domain.diagnosis import Finding as Kind
 from . import telling
 from .assess import State, assess
 from .claim import Claim
-from .evidence import Channel, Observation, safe, seen
+from .evidence import Channel, Observation, measured, safe, seen
 from .findings import Trouble
 from .focus import Focus
 from .hypotheses import Candidate
@@ -47,9 +47,10 @@ class Symptom:
 
     def given(self, candidates: Iterable[Candidate]) -> Symptom:
         """The symptom in the light of what was found broken: a route that leads nowhere is a fault, though every pod is Ready."""
-        if self.state.kind not in (Kind.NO_FAULT, Kind.UNKNOWN) or not self.looks:
+        if self.state.kind not in (Kind.NO_FAULT, Kind.UNKNOWN, Kind.PROGRESSING) or not self.looks:
             return self
-        broken = [c for c in candidates if not c.refuted and c.category not in _NEUTRAL and c.grade in ("A", "B", "C")]
+        enough = ("A",) if self.state.kind is Kind.PROGRESSING else ("A", "B", "C")
+        broken = [c for c in candidates if not c.refuted and c.category not in _NEUTRAL and c.grade in enough]
         if not broken:
             return self
         told = max(broken, key=lambda c: c.score())
@@ -74,7 +75,8 @@ def symptom_of(world: World, focus: Focus) -> Symptom:
         case Kind.NO_FAULT:
             return _well(world, focus, base)
         case Kind.PROGRESSING:
-            return replace(base, looks=False, benign=f"Nothing is wrong: {state.words}")
+            # On its way, unless something is found that waiting will not mend.
+            return replace(base, benign=f"Nothing is wrong: {state.words}")
         case _:
             told = f"failing now: {count(failing, 'pod')}" if failing else state.words
             return replace(base, against=told)
@@ -106,10 +108,36 @@ def _well(world: World, focus: Focus, base: Symptom) -> Symptom:
     if _BY_STATE.fullmatch(claim.name) and focus.workloads:
         words = f"The signal {what} does not hold (any more): {base.state.words}"
         return replace(base, state=replace(base.state, words=safe(words)), looks=False, benign=safe(words))
+    if (denied := _denied_by_series(world, focus, claim)) is not None:
+        words = f"The signal {what} is not borne out: {denied.text}. {base.state.words}"
+        calm = replace(base, state=replace(base.state, reason="SignalNotBorneOut", words=safe(words)), benign=safe(words))
+        return replace(calm, seen=(*base.seen, denied), looks=False)
     asked = f"Prometheus: {safe(claim.because, 300)}" if claim.because else "nobody could be asked whether it holds now"
     words = f"{base.state.words.rstrip('.')}; the signal {what} says otherwise ({asked})."
     against = f"the signal {what} fires now" if claim.firing else ""
     return replace(base, state=State(Kind.UNKNOWN, "SignalNotConfirmed", safe(words)), against=against, claimed=True, onset=claim.starts_at)
+
+
+_ERRORS = re.compile(r"error|5xx|availab|burn|fail")
+_LATENCY = re.compile(r"latency|slow|duration|p9[059]")
+_NO_ERRORS = 0.001  # of all answers; an SLO of 99.9 % burns at more
+
+
+def _denied_by_series(world: World, focus: Focus, claim: Claim) -> Observation | None:
+    """Series of the service itself that show none of the errors which the signal claims. (Slowness has no such plain measure.)"""
+    if claim.firing or not _ERRORS.search(claim.text) or _LATENCY.search(claim.name.lower()):
+        return None
+    named = {claim.labels.get("service", ""), focus.obj.name, *(w.name for w in focus.workloads)} - {""}
+    vector = world.metric("error_ratio_by_service")
+    if vector is None or vector.because:
+        return None
+    mine = [p for p in vector.points if p.labels.get("service") in named]
+    if not mine or any(p.value > _NO_ERRORS for p in mine):
+        return None
+    served = world.metric("requests_by_service")
+    if not any(p.value > 0 for p in (served.points if served else ()) if p.labels.get("service") in named):
+        return None  # without traffic there is nothing to tell from
+    return measured(vector, f"of the answers of {', '.join(sorted(p.labels['service'] for p in mine))} none failed within the last minutes")
 
 
 def _without_workloads(world: World, focus: Focus, observed: tuple[Observation, ...]) -> Symptom:

@@ -86,17 +86,23 @@ class Container:
             return 0
         return self.restarts + (not self.running and self.restarts > 0)
 
-    def crash_loops(self, now: datetime) -> bool:
-        """Down for the third time or in back-off, or up for so short that the loop has not ended."""
+    def crash_loops(self, now: datetime, *, doubted: bool = False) -> bool:
+        """Down for the third time or in back-off, or up for so short that the loop has not ended.
+
+        `doubted`: somebody says that it fails; then two failed runs are enough, unless it runs for clearly longer than it did before.
+        """
         if self.waiting == "CrashLoopBackOff" or (self.waiting in START_REASONS):
             return True
         run = self.latest_run
-        if run is None or run.exit_code == 0 or self.crashes < 3:
+        if run is None or run.exit_code == 0 or self.crashes < (2 if doubted else 3):
             return False
         if not self.running:
             return True
         since = self.running_since or run.finished
-        return since is None or now - since < CALM
+        calm = CALM
+        if self.crashes < 3 and run.started and run.finished:
+            calm = max(3 * (run.finished - run.started), SHORT_RUN / 3)
+        return since is None or now - since < calm
 
 
 @dataclass(frozen=True)

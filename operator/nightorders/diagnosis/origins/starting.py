@@ -39,7 +39,7 @@ def starting_origins(case: Case, f: Finding) -> tuple[Candidate, ...]:
     if container is None or case.contrast(f).same_revision:
         return ()
     since = container.running_since or f.onset
-    if since is None or case.scene.now - since < _EARLY:
+    if since is None or case.scene.now - since < case.scene.patience(_EARLY):
         return ()
     vain = tuple(_in_vain(case, f, container))
     if vain or _waits_for_something(case, f, container):
@@ -107,10 +107,10 @@ def _hangs(case: Case, f: Finding, container: Container, since: datetime) -> Ite
     c = container_of(template, container.name)
     endless = _ENDLESS.search(_command(c))
     overdue = case.workload.deadline_exceeded or case.scene.now - since > timedelta(seconds=max(60, case.workload.deadline))
-    if not endless and not overdue:
-        return
     found = _release(case, f, container)
-    if not endless and found is None:
+    # Somebody misses it already, nothing serves any more, and the release changed what holds the start back.
+    missed = case.scene.doubted and not case.report.healthy and found is not None
+    if not endless and (found is None or not (overdue or missed)):
         return
     what = "init container" if container.init else "postStart hook of container"
     never = "by its own command never ends" if endless else f"has not ended since {clock(since)[3:]}"

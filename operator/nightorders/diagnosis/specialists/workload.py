@@ -155,7 +155,8 @@ def _signs(scene: Scene, revision: Revision, pod: Pod) -> Iterator[_Sign]:
     reason, message = _unplaced(scene, pod)
     if reason:
         waited = scene.now - pod.created if pod.created else UNPLACED
-        yield _Sign(Trouble.UNSCHEDULED if waited >= UNPLACED else Trouble.STARTING, pod, reason=reason, message=message)
+        limit = timedelta() if scene.doubted and pod.judged else scene.patience(UNPLACED)  # (what a scheduler has judged, it has judged)
+        yield _Sign(Trouble.UNSCHEDULED if waited >= limit else Trouble.STARTING, pod, reason=reason, message=message)
         return
     found = [*_container_signs(scene, pod), *_latent(scene, revision, pod)]
     if not found and not pod.ready:
@@ -195,7 +196,7 @@ def _container_signs(scene: Scene, pod: Pod) -> Iterator[_Sign]:
             yield _Sign(Trouble.IMAGE, pod, c, c.waiting, c.waiting_message)
         elif c.waiting in CONFIG_REASONS:
             yield _from_message(scene, pod, c, c.waiting, c.waiting_message)
-        elif c.crash_loops(scene.now):
+        elif c.crash_loops(scene.now, doubted=scene.doubted):
             killed = _probe_kill(scene, pod, c)
             yield (
                 _Sign(Trouble.PROBE, pod, c, c.waiting or "Error", killed)
@@ -208,7 +209,7 @@ def _latent(scene: Scene, revision: Revision, pod: Pod) -> Iterator[_Sign]:
     """References that lead nowhere, proved by the list: also behind an image that cannot be pulled, where kubelet does not get to them."""
     if any(c.ever_ran for c in pod.containers if not c.init) or pod.ready:
         return
-    young = pod.birth is not None and scene.now - pod.birth < EARLY
+    young = pod.birth is not None and scene.now - pod.birth < scene.patience(EARLY)
     broken = {c.name for c in pod.containers if c.waiting in IMAGE_REASONS | CONFIG_REASONS}
     for d in _dangling(scene, revision, pod):
         if broken or not young:
@@ -274,7 +275,7 @@ def _unready(scene: Scene, pod: Pod) -> _Sign:
     if exited := next((c for c in pod.containers if c.latest_run and c.latest_run.exit_code and not c.running), None):
         return _Sign(Trouble.STARTING, pod, exited, "Error", f"exited {count(max(1, exited.crashes), 'time')}, kubelet starts it again")
     probe = next((e.message for e in reversed(scene.pod_events(pod)) if e.reason == "Unhealthy" and _fresh(scene, e)), "")
-    trouble = Trouble.NOT_READY if age >= UNPLACED else Trouble.STARTING
+    trouble = Trouble.NOT_READY if age >= scene.patience(UNPLACED) or pod.was_ready() else Trouble.STARTING
     return _Sign(trouble, pod, next((c for c in mains if not c.ready), None), "NotReady", probe or "it runs and is not ready")
 
 
