@@ -98,10 +98,11 @@ def container(objects: dict[Key, Json]) -> Json:
 
 
 def environment(objects: dict[Key, Json]) -> dict[str, str]:
-    """What differs by value; where the mounted Secrets are stands in every installation."""
+    """what differs by value; where the mounted Secrets are, and the port for alerts, stand in every installation."""
     found = {e["name"]: e["value"] for e in container(objects)["env"] if "value" in e}
     assert found.pop("NIGHTORDERS_AUDIT_KEY_FILE") == "/etc/nightorders/audit/key.pem"
     assert found.pop("NIGHTORDERS_CHANNELS_DIR") == "/etc/nightorders/channels"
+    assert found.pop("NIGHTORDERS_WEBHOOK_PORT") == "8082"
     return found
 
 
