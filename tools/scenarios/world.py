@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import tempfile
 import threading
 import time
@@ -131,18 +132,27 @@ class World:
             time.sleep(0.1)
 
     def _leave(self, stage: Stage) -> None:
+        """Takes a run's objects away without waiting: what is slow to go must not hold up the next run, and what fails not the table."""
         document = stage.scenario.document
         stage.remove_simulation()
+        self._remove("delete", "namespace", stage.namespace)
         for name in reversed(document.cluster):
             objects = [o for o in stage.scenario.objects(name) if o["kind"] != "Node" or o["metadata"]["name"] not in NODES]
             for one in reversed(objects):
                 where = ["-n", one["metadata"]["namespace"]] if one["metadata"].get("namespace") else []
-                self.cluster.kubectl(
-                    *where, "delete", "--ignore-not-found", "--wait=false", f"{_resource(one)}/{one['metadata']['name']}", check=False
-                )
+                self._remove(*where, "delete", f"{_resource(one)}/{one['metadata']['name']}")
         for command in document.proof.cleanup if document.proof is not None else ():
-            self.cluster.kubectl(*command[1:], "--ignore-not-found", check=False)
-        self.cluster.kubectl("delete", "namespace", stage.namespace, "--wait=false", "--ignore-not-found", check=False)
+            self._remove(*command[1:])
+
+    def _remove(self, *args: str) -> None:
+        extra = [] if "delete" not in args else [flag for flag in ("--ignore-not-found", "--wait=false") if flag not in args]
+        try:
+            answer = self.cluster.kubectl(*args, *extra, check=False, timeout=30)
+        except subprocess.TimeoutExpired:
+            self.progress(f"no answer to kubectl {' '.join(args)} within 30 s")
+            return
+        if answer.returncode:
+            self.progress(f"kubectl {' '.join(args)}: {answer.stderr.strip()[:300]}")
 
     @contextmanager
     def turn(self, *, alone: bool) -> Iterator[None]:
