@@ -38,6 +38,7 @@ _ADDRESS = re.compile(
 _ASKS = frozenset(
     {"nc", "ncat", "nslookup", "getent", "host", "hosts", "dig", "ping", "wait-for", "wait-for-it", "telnet", "pg_isready", "-h"}
 )
+_IN_LINE = re.compile(r"(?:://|\(|@)([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)[.:/)]")
 _HOST_NAME = re.compile(r"(.{1,100}[_.-])(?:host|hostname|server|addr|address|service)", re.IGNORECASE)
 _BARE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?")
 _HOST_KEY = re.compile(
@@ -416,9 +417,12 @@ def _named_by_logs(scene: Scene, services: frozenset[str]) -> dict[str, list[tup
     found: dict[str, list[tuple[str, str]]] = {}
     for root, pods in by_root.items():
         for clue in logs.clues_of(scene.snapshot.logs, frozenset(pods)):
+            if clue.sign not in (Sign.HOST, Sign.NAME, Sign.UPSTREAM, Sign.CREDENTIALS, Sign.CERTIFICATE, Sign.POOL):
+                continue
             name = clue.subject.lower().partition(".")[0].partition(":")[0]
-            if clue.sign in (Sign.HOST, Sign.NAME, Sign.UPSTREAM, Sign.CREDENTIALS, Sign.CERTIFICATE, Sign.POOL) and name in services:
-                found.setdefault(root, []).append((name, "a line of its log"))
+            beside = (m[1] for m in _IN_LINE.finditer(clue.seen.text.lower()))
+            if told := (name if name in services else next((n for n in beside if n in services), "")):
+                found.setdefault(root, []).append((told, "a line of its log"))
     return found
 
 

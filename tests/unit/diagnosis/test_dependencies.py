@@ -159,6 +159,16 @@ def test_a_prober_that_fails_too_is_evidence() -> None:
     assert any(m.factor == "metric shows it" for m in c.marks)
 
 
+def test_a_client_that_counts_errors_is_a_lead() -> None:
+    def counted(outcome: str, value: float) -> tuple[dict[str, str], float]:
+        return {"series": "http_client_requests_total", "host": "rates", "outcome": outcome}, value
+
+    alias = made("Service", "rates", spec=ALIAS)
+    caller = shop(env("RATES", "https://rates/v1"))
+    assert told(found(caller, database(), alias, series=[counted("error", 90), counted("success", 60)])) == ["External Service/rates C"]
+    assert found(caller, database(), alias, series=[counted("error", 1), counted("success", 600)]) == []
+
+
 def test_an_alias_that_was_changed_is_routing() -> None:
     alias = made("Service", "rates", spec=ALIAS, managed=[written(5 * MINUTE, "spec", "externalName")])
     assert told(found(shop(), database(), alias, line=DOWN)) == ["ServiceRouting Service/rates Edit B"]

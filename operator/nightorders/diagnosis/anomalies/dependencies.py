@@ -57,6 +57,11 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*::[0-9a-f:]*")
+_FAR_END = ("host", "target", "upstream", "peer", "peer_service", "server_address", "net_peer_name", "dependency", "remote", "client_name")
+_OUTCOME = ("outcome", "status", "code", "status_code", "result", "http_response_status_code", "error_type")
+_BAD_OUTCOME = re.compile(r"error|failure|failed|timeout|server_error|5\d\d|unavailable|io_error", re.IGNORECASE)
+_GOOD_OUTCOME = re.compile(r"success|ok|2\d\d|3\d\d", re.IGNORECASE)
+_MANY = 0.1
 _INSIDE = (".svc", ".cluster.local", ".local", ".internal")
 
 
@@ -443,11 +448,41 @@ def _outside(world: World) -> Iterator[Candidate]:
         for clue in world.clues(w.pods):
             if clue.sign in (Sign.HOST, Sign.UPSTREAM, Sign.NAME) and (host := _external(world, clue.subject)):
                 told.setdefault(host, []).append((w, clue))
+    yield from _outside_by_series(world, frozenset(told))
     for host, lines in sorted(told.items()):
         hurt = list({w.title: w for w, _ in lines}.values())
         if any(_leans_on_dead(world, w) for w in hurt):
             continue
         yield from _external_fault(world, host, hurt, [c for _, c in lines])
+
+
+def _outside_by_series(world: World, known: frozenset[str]) -> Iterator[Candidate]:
+    """An alias of the outside about which a client counts mostly errors: a lead where no log says so, since counters go back for ever."""
+    vector = world.metric("series")
+    if vector is None or vector.because:
+        return
+    for alias in world.scene.all("Service"):
+        host = _external(world, alias.name)
+        using = list({c.workload.title: c.workload for c in callers(world, alias.title)}.values())
+        if not host or host in known or not using:
+            continue
+        mine = [p for p in vector.points if {alias.name, host} & {p.labels.get(k, "").lower() for k in _FAR_END}]
+        bad = sum(p.value for p in mine if any(_BAD_OUTCOME.fullmatch(p.labels.get(k, "")) for k in _OUTCOME))
+        good = sum(p.value for p in mine if any(_GOOD_OUTCOME.fullmatch(p.labels.get(k, "")) for k in _OUTCOME))
+        if bad <= 0 or bad < _MANY * (bad + good) or any(_leans_on_dead(world, w) for w in using):
+            continue
+        names = listed([w.title for w in using])
+        told = measured(vector, f"{series_name(mine[0])} for {alias.name}: {bad:g} failed, {good:g} did not")
+        yield made(
+            world,
+            Category.EXTERNAL,
+            alias.title,
+            f"{host}, outside the cluster, fails {names} ({alias.title} stands for it).",
+            marks=(Mark("metric shows it", (told,)), *_probe(world, host)),
+            inferred=1,
+            caps=(Cap("C", "only a counter says so"),),
+            hits=(alias.title, *(w.title for w in using)),
+        )
 
 
 def _external(world: World, subject: str) -> str:
