@@ -133,3 +133,19 @@ def test_lines_about_other_accounts_and_other_namespaces_are_not_ours() -> None:
 def test_what_was_not_looked_at_caps_the_grade() -> None:
     w = scene(role("planner", "get", managed=[written(MINUTE, "rules")]), binding(), unread=["ClusterRoleBinding"])
     assert told(found(w)) == ["AccessDenied Role/planner Edit B"]
+
+
+NO_TOKEN = "Failed to load config: open /var/run/secrets/kubernetes.io/serviceaccount/token: no such file or directory"
+
+
+def test_a_token_that_is_not_mounted() -> None:
+    without = {**planner(), "spec": {**planner()["spec"], "automountServiceAccountToken": False}}
+    w = scene(planned=released("planner", planner(), without, ready=False), line=NO_TOKEN)
+    assert told(found(w)) == ["AccessDenied Deployment/planner Release A"]
+    account = made(
+        "ServiceAccount", "planner", automountServiceAccountToken=False, managed=[written(MINUTE, "automountServiceAccountToken")]
+    )
+    parts = app("planner", planner(), ready=False)
+    w = world(parts, account, logs={"planner-0001-0": [NO_TOKEN]})
+    assert told(found(w)) == ["AccessDenied ServiceAccount/planner Edit A"]
+    assert found(scene(line=NO_TOKEN)) == []

@@ -121,6 +121,14 @@ def test_scaling_up_that_is_switched_off() -> None:
     assert told(found(app("press", press(**LIMITS)), held)) == ["Autoscaling HorizontalPodAutoscaler/press Edit A"]
 
 
+def test_replicas_in_two_hands() -> None:
+    over = [written(MINUTE, "spec", "replicas", by="argocd-controller")]
+    wants = hpa(status={"desiredReplicas": 5, "lastScaleTime": at(4 * MINUTE)})
+    assert told(found(app("press", press(**LIMITS), managed=over), wants)) == ["Autoscaling Deployment/press Edit C"]
+    assert found(app("press", press(**LIMITS), managed=over), hpa(status={"desiredReplicas": 2, "lastScaleTime": at(4 * MINUTE)})) == []
+    assert found(app("press", press(**LIMITS)), wants) == []
+
+
 def test_malformed_autoscalers() -> None:
     for spec in ([], {"metrics": [5], "scaleTargetRef": "x"}, {"metrics": [{"type": 3, "resource": []}], "maxReplicas": "many"}):
         assert found(app("press", press(**LIMITS)), made("HorizontalPodAutoscaler", "x", spec=spec, status=[])) == []

@@ -94,6 +94,15 @@ def test_a_good_server_is_no_fault_even_when_names_are_not_found() -> None:
     assert found(scene(server(managed=[written(MINUTE, "data", "Corefile")]))) == []
 
 
+def test_names_of_the_outside_since_the_forward_was_edited() -> None:
+    line = {"shop-0001-0": ["getaddrinfo ENOTFOUND api.partner.example"]}
+    bad = server(GOOD.replace("/etc/resolv.conf", "10.9.9.9"), managed=[written(5 * MINUTE, "data", "Corefile")])
+    assert told(found(scene(bad, logs=line))) == ["DNS ConfigMap/kube-system/coredns Edit C"]
+    none = server(GOOD.replace("forward .", "# forward ."), managed=[written(5 * MINUTE, "data", "Corefile")])
+    assert told(found(scene(none, logs=line))) == ["DNS ConfigMap/kube-system/coredns Edit B"]
+    assert found(scene(server(GOOD), logs=line)) == []
+
+
 def test_an_edit_after_which_the_server_crashes() -> None:
     bad = server(managed=[written(MINUTE, "data", "Corefile")], ready=False)
     for o in bad:

@@ -25,6 +25,7 @@ _DENIED = re.compile(
     r"(?:resource \\?\"(?P<resource>[a-z0-9./-]{1,200})\\?\"(?: in API group \\?\"(?P<group>[a-z0-9.-]{0,253})\\?\")?|path \\?\"(?P<path>[^\"\\]{1,200})\\?\")"
 )
 _IN = re.compile(r"in the namespace \\?\"(?P<in>[a-z0-9.-]{1,63})\\?\"")
+_TOKEN = re.compile(r"/var/run/secrets/kubernetes\.io/serviceaccount|open .{0,40}serviceaccount/token")
 _KINDS = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
 
@@ -47,6 +48,7 @@ def access(world: World) -> Iterator[Candidate]:
     """Each denial that a log shows, checked against roles and bindings: what lacks the right, and where it would stand."""
     told: set[tuple[str, str, Right]] = set()
     for w in world.workloads:
+        yield from _without_token(world, w)
         for clue in world.clues(w.pods):
             if clue.sign is not Sign.FORBIDDEN or (denial := parse(clue.seen.text)) is None:
                 continue
@@ -54,6 +56,45 @@ def access(world: World) -> Iterator[Candidate]:
             if (namespace, account, right) not in told:
                 told.add((namespace, account, right))
                 yield from _denied(world, w, clue, namespace, account, right)
+
+
+def _without_token(world: World, w: Workload) -> Iterator[Candidate]:
+    """A program that looks for its account's token, which its pods or its account say not to mount."""
+    said = [c for c in world.clues(w.pods) if _TOKEN.search(f"{c.subject} {c.seen.text}")]
+    if not said:
+        return
+    own = pod_spec(w).get("automountServiceAccountToken")
+    account = found(world.scene, "ServiceAccount", account_of(pod_spec(w)))
+    base = (Mark("log says so", (said[0].seen,)),)
+    if own is False:
+        hit = introduced(world, w, lambda t: mapping(t.get("spec")).get("automountServiceAccountToken"))
+        change, mark = released(*hit, "automountServiceAccountToken changed") if hit is not None else (None, Mark("no change seen"))
+        told = _saw(world, w.obj.kind, f"{w.title}: automountServiceAccountToken false")
+        yield made(
+            world,
+            Category.ACCESS_DENIED,
+            w.title,
+            f"{w.title} looks for its account's token, and its template says not to mount one (automountServiceAccountToken false).",
+            marks=(*base, Mark("mechanism named", (told,)), mark),
+            inferred=0,
+            counterfactual=True,
+            change=change,
+            hits=(w.title,),
+        )
+    elif own is None and account is not None and account.raw.get("automountServiceAccountToken") is False:
+        edit = edited(account, "automountServiceAccountToken")
+        told = _saw(world, "ServiceAccount", f"{account.title}: automountServiceAccountToken false")
+        yield made(
+            world,
+            Category.ACCESS_DENIED,
+            account.title,
+            f"{w.title} looks for its account's token, and {account.title} says not to mount one (automountServiceAccountToken false).",
+            marks=(*base, Mark("mechanism named", (told,)), *_changed(world, account, edit, "automountServiceAccountToken")),
+            inferred=0 if edit is not None else 1,
+            counterfactual=True,
+            change=edit,
+            hits=(w.title, account.title),
+        )
 
 
 def parse(text: str) -> tuple[str, str, Right] | None:

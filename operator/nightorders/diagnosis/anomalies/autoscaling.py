@@ -12,7 +12,7 @@ from ...domain.snapshot import KubeObject
 from ..evidence import Channel, Observation, measured, seen
 from ..graph import series_name
 from ..hypotheses import Candidate, Cap, Mark
-from ..read import clock, listed, mapping, number, objects, word
+from ..read import clock, listed, mapping, number, objects, when, word
 from ..scene import Workload
 from ..views import Condition, conditions
 from ..world import World
@@ -59,6 +59,7 @@ def _examined(world: World, hpa: KubeObject) -> Iterator[Candidate]:
     if able is not None and able.status == "False":
         yield from _unable(world, hpa, target, able)
     yield from _held(world, hpa, target)
+    yield from _overwritten(world, hpa, target)
     yield from _at_most(world, hpa, target, state, blind=active is not None and active.status == "False")
 
 
@@ -267,6 +268,30 @@ def _held(world: World, hpa: KubeObject, target: Workload) -> Iterator[Candidate
         inferred=0 if pressed and change else 1 if pressed else 2,
         counterfactual=bool(pressed),
         change=change,
+        hits=_hits(hpa, target),
+    )
+
+
+def _overwritten(world: World, hpa: KubeObject, target: Workload) -> Iterator[Candidate]:
+    """Somebody applies `replicas` over what the autoscaler wants: the manifest should not name them."""
+    status = mapping(hpa.raw.get("status"))
+    wanted, scaled = number(status.get("desiredReplicas")), when(status.get("lastScaleTime"))
+    change = edited(target.obj, "spec", "replicas")
+    if scaled is None or change is None or change.at is None or change.at < scaled or wanted <= target.desired:
+        return
+    told = seen(
+        world.scene.listing(target.obj.kind),
+        f"{target.title}: spec.replicas {target.desired}, written {clock(change.at)}; {hpa.title} scaled {clock(scaled)} and wants {wanted}",
+    )
+    yield made(
+        world,
+        Category.AUTOSCALING,
+        target.title,
+        f"{target.title} was applied with {target.desired} replicas over the {wanted} that {hpa.title} wants.",
+        marks=(Mark("state fits", (told,)), saw_change(world.scene, target.obj, change, "replicas")),
+        inferred=1,
+        change=change,
+        caps=(Cap("C", "the autoscaler may set it right at its next look"),),
         hits=_hits(hpa, target),
     )
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef, Gap
+from ...domain.snapshot import KubeObject
 from ..evidence import Observation, seen
 from ..graph import DNS_NAMESPACE, Link
-from ..hypotheses import Candidate, Mark
+from ..hypotheses import Candidate, Cap, Mark
 from ..read import count, flag, listed, mapping, number, objects, word, words
 from ..scene import Scene, Workload
 from ..specialists.logs import Clue, Sign
@@ -167,6 +168,8 @@ def _corefile(world: World, other: Scene, said: list[Clue], hits: tuple[str, ...
         why = misconfigured(text, world.scene.snapshot.namespace) if obj.name == "coredns" else ""
         change = edited(obj, "data")
         crash = _parse_errors(other)
+        if not why and obj.name == "coredns" and change is not None:
+            yield from _forward(world, other, obj, text, change)
         if not why and not (crash and change is not None):
             continue
         title = f"ConfigMap/{DNS_NAMESPACE}/{obj.name}"
@@ -187,6 +190,38 @@ def _corefile(world: World, other: Scene, said: list[Clue], hits: tuple[str, ...
             change=change,
             hits=hits[:_MOST_TOLD],
         )
+
+
+def _forward(world: World, other: Scene, obj: KubeObject, text: str, change: ChangeRef) -> Iterator[Candidate]:
+    """Names of the outside that are not found since the Corefile, which says whom to ask for them, was edited."""
+    said = [(c, w) for w in world.workloads for c in world.clues(w.pods) if c.sign is Sign.NAME and _outside(world, c.subject)]
+    if not said:
+        return
+    to = [a for b in corefile(text) for plugin, a, _ in b.plugins if plugin in ("forward", "proxy") and a[:1] == ["."]]
+    where = f"asks {listed([s for a in to for s in a[1:]])}" if to else "forwards to nobody"
+    title = f"ConfigMap/{DNS_NAMESPACE}/{obj.name}"
+    told = seen(other.listing("ConfigMap"), f"{title} Corefile {where} for names of the outside")
+    yield made(
+        world,
+        Category.DNS,
+        title,
+        f"Names outside the cluster are not found; the Corefile in {title}, which {where} for them, was edited.",
+        marks=(
+            Mark("mechanism likely" if to else "mechanism named", (told,)),
+            saw_change(other, obj, change, "its data"),
+            *log_marks(c for c, _ in said),
+        ),
+        inferred=1,
+        counterfactual=not to,
+        change=change,
+        caps=(Cap("C", "that whom it asks does not answer is not shown"),) if to else (),
+        hits=tuple(dict.fromkeys(w.title for _, w in said)),
+    )
+
+
+def _outside(world: World, name: str) -> bool:
+    """Whether a name can only be one of the outside."""
+    return "." in name and ".svc" not in name and not name.endswith(".local") and not _exists(world, name)
 
 
 def _parse_errors(other: Scene) -> tuple[Observation, ...]:
