@@ -706,7 +706,7 @@ STATES = (
     ),
     Situation("unschedulable", unscheduled, unknown("Unschedulable", "Insufficient cpu")),
     Situation("quota", quota, unknown("PodsNotCreated", "exceeded quota")),
-    Situation("scaled to zero", scaled, of("Scale Deployment/checkout")),
+    Situation("scaled to zero", scaled, of("Scale Deployment/checkout", "")),
     Situation("paused", paused, unknown("Paused")),
     Situation("pods forbidden", lambda: bad_image().snapshot(unread={"Pod": "forbidden"}), unknown("PodsNotRead")),
     Situation("target gone", vanished, Expected(Finding.TARGET_MISSING, reason="TargetAbsent", says="checkout-web")),
