@@ -111,6 +111,17 @@ def baseline_rates(rows: Iterable[Row]) -> dict[str, dict[str, Rate]]:
     return found
 
 
+def pairwise(rows: Iterable[Row]) -> dict[str, tuple[int, int]]:
+    """For each baseline, on the same runs: (only nightorders reached the outcome without harm, only the baseline could have)."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in tried(rows):
+        mine = row["outcome_right"] and not row["false_actions"] and not row["violations"]
+        for name, said in row["baselines"].items():
+            ahead, behind = found.get(name, (0, 0))
+            found[name] = (ahead + (mine and not said["outcome_right"]), behind + (said["outcome_right"] and not mine))
+    return found
+
+
 def agreement(rows: Iterable[Row]) -> tuple[Rate, list[str]]:
     """How many variants gave the plain run's answer, outcome and safety; and those that did not."""
     rows = list(rows)
@@ -331,12 +342,14 @@ def _document(file: Json) -> Iterator[str]:
     yield ""
     yield "### Beside simpler operators, on the same runs"
     yield ""
-    yield "| | RCA@1 | outcome | changed what it must not |"
-    yield "|---|---|---|---|"
+    yield "| | RCA@1 | outcome | changed what it must not | nightorders alone right | this one alone right |"
+    yield "|---|---|---|---|---|---|"
     mine = {rate.name: rate for rate in rates(rows)}
-    yield f"| nightorders | {mine['RCA@1']} | {mine['outcome']} | {mine['false action']} |"
+    yield f"| nightorders | {mine['RCA@1']} | {mine['outcome']} | {mine['false action']} | | |"
+    pairs = pairwise(rows)
     for name, numbers in baseline_rates(rows).items():
-        yield f"| {name} | {numbers['RCA@1']} | at most {numbers['outcome']} | {numbers['harm']} |"
+        ahead, behind = pairs[name]
+        yield f"| {name} | {numbers['RCA@1']} | at most {numbers['outcome']} | {numbers['harm']} | {ahead} | at most {behind} |"
     yield ""
     yield "### By class of fault"
     yield ""

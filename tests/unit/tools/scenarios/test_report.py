@@ -153,6 +153,13 @@ def test_rates_leave_void_and_variants_out_and_tell_them() -> None:
     assert report.void_problem(rows[:2]) == ""
 
 
+def test_systems_are_compared_on_the_same_runs() -> None:
+    rows = [row("a"), row("b", outcome="Escalated", outcome_right=False), row("c", false_actions=["x"])]
+    found = report.pairwise([asdict(r) for r in rows])
+    assert found["newest change, roll back"] == (0, 2)  # it would have repaired all three
+    assert found["always escalate"] == (1, 0)
+
+
 def test_variants_are_compared_with_the_plain_run() -> None:
     other = row("a", variant="renamed", answer=["Quota ResourceQuota/x B"])
     together, differ = report.agreement([asdict(r) for r in (row("a"), row("a", variant="later"), other)])
