@@ -92,7 +92,8 @@ class UncreatedFinding(Finding):
 class UnscheduledFinding(Finding):
     """Pods without a node. `message` is the scheduler's.
 
-    `reason`: Unschedulable, SchedulingGated, NotLookedAt (no scheduler has written anything) or NodeAbsent (bound to no node that exists).
+    `reason`: Unschedulable, SchedulingGated, NotLookedAt (no scheduler has written anything), NodeAbsent (bound to no node that exists) or
+    Refused (by the kubelet of the node that it is bound to).
     """
 
     message: str = ""

@@ -278,6 +278,15 @@ def test_a_node_name_without_a_list_of_nodes_is_nothing() -> None:
     assert asked(world(bound(asking(nodeName="edge-7"), asking()), unread=["Node"])) == []
 
 
+def test_a_node_name_whose_kubelet_has_no_room() -> None:
+    parts = rollout(asking(), asking("9", nodeName="n1"), "x")
+    refused = pod(parts[2], 5, age=5 * MINUTE, node="n1", ready=False, phase="Failed", states=[{"name": "app"}])
+    refused["status"] |= {"reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu"}
+    assert asked(world(*parts[:-1], refused, nodes())) == ["Unschedulable Deployment/checkout Release A"]
+    plain = rollout(asking(), asking("9"), "x")[:-1]
+    assert asked(world(*plain, refused, nodes())) == []
+
+
 def test_a_scheduler_that_nobody_runs() -> None:
     w = world(bound(asking(schedulerName="fancy"), asking()), nodes())
     assert asked(w) == ["Unschedulable Deployment/checkout Release A"]

@@ -87,6 +87,8 @@ def scheduling_origins(case: Case, f: UnscheduledFinding) -> tuple[Candidate, ..
             found = tuple(_gated(case, f))
         case "NotLookedAt":
             found = tuple(_nobody_looks(case, f))
+        case "Refused":
+            found = tuple(_refused(case, f))
         case "NodeAbsent":
             found = tuple(_absent_node(case, f))
         case _:
@@ -181,6 +183,14 @@ def _absent_node(case: Case, f: UnscheduledFinding) -> Iterator[Candidate]:
         yield replace(
             c, counterfactual=c.counterfactual or bool(free), marks=(*c.marks, Mark("counterfactual holds", (told,))) if free else c.marks
         )
+
+
+def _refused(case: Case, f: UnscheduledFinding) -> Iterator[Candidate]:
+    """Bound by the template to a node that has no room for it. (That a scheduler and a kubelet disagree for once passes by itself.)"""
+    name = word(f.revision.pod_spec.get("nodeName"))
+    if name:
+        what = f"binds its pods to Node/{safe(name, 120)} (spec.nodeName), whose kubelet does not take them ({safe(f.pods[0].reason, 60)})"
+        yield from _setting(case, f, lambda t: word(mapping(t.get("spec")).get("nodeName")), what, "spec.nodeName")
 
 
 # -- where it could run -------------------------------------------------------------------------------------------------------------

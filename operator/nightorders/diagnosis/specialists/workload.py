@@ -36,6 +36,8 @@ _SHOWN_PODS = 3
 _THIRD_CRASH = timedelta(seconds=210)
 _FAILURE_EVENTS = frozenset({"Failed", "BackOff", "FailedMount", "FailedCreate", "InspectFailed"})
 _RECENT = timedelta(minutes=10)
+# Reasons of pods that a kubelet turned away at the door.
+_REFUSED = re.compile(r"OutOf[a-z]+|NodeAffinity|NodePorts|UnexpectedAdmissionError")
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 # Of a Job that tries again: how many failures make a fault of it before it gives up, and how many of its dead pods are looked at.
 _ENOUGH_FAILURES = 3
@@ -106,7 +108,7 @@ def examine(scene: Scene, workload: Workload) -> WorkloadReport:
         if well or revision.worked:
             serving.add(revision.uid)
         grouped = _grouped(scene, revision, signs)
-        findings += grouped or _bound_nowhere(scene, workload, revision)
+        findings += grouped or _bound_nowhere(scene, workload, revision) or _turned_away(scene, workload, revision)
         findings += _not_created(scene, workload, revision)
     findings += job_findings(scene, workload)
     return WorkloadReport(
@@ -188,6 +190,19 @@ def _bound_nowhere(scene: Scene, workload: Workload, revision: Revision) -> list
     words = f"pods of {revision.label} are bound to Node/{safe(name, 120)}, which does not exist, and are deleted again"
     observed = (seen(scene.listing("Node"), f"no Node is named {name}; there are: {listed([n.name for n in scene.nodes], 8) or 'none'}"),)
     return [UnscheduledFinding(Trouble.UNSCHEDULED, revision, "", (), words, observed, "NodeAbsent", revision.released, message=words)]
+
+
+def _turned_away(scene: Scene, workload: Workload, revision: Revision) -> list[Finding]:
+    """Pods that their node's kubelet refuses to take (the scheduler was not asked); their controller makes new ones without end."""
+    pods = tuple(p for p in revision.failed if _REFUSED.fullmatch(p.reason) and (p.settled is None or scene.now - p.settled < _RECENT))
+    if not pods or revision is not workload.current or workload.complete:
+        return []
+    first = pods[0]
+    told = f"Node/{safe(first.node, 120)} does not take them ({safe(first.reason, 60)}: {safe(first.message, 300)})"
+    words = f"{count(len(pods), 'pod')} of {revision.label}: {Trouble.UNSCHEDULED.value}: {told}"
+    observed = (seen(scene.listing("Pod"), f"Pod/{first.name} on {first.node}: Failed {first.reason}: {redact(first.message)}"),)
+    onset = earliest(*(p.created for p in pods))
+    return [UnscheduledFinding(Trouble.UNSCHEDULED, revision, "", pods, words, observed, "Refused", onset, message=first.message)]
 
 
 def _container_signs(scene: Scene, pod: Pod) -> Iterator[_Sign]:
