@@ -264,17 +264,35 @@ def log_marks(clues: Iterable[Clue]) -> tuple[Mark, ...]:
     return (Mark("log says so", lines),) if lines else ()
 
 
+def selected(world: World, service: KubeObject) -> tuple[Pod, ...]:
+    """The pods that a Service selects, by name; those that are done or going are left out."""
+    memo = world.scene.memo
+    if ("pods", "") not in memo:
+        memo["pods", ""] = {f"Pod/{p.name}": p for p in world.scene.pods}
+    index: dict[str, Pod] = memo["pods", ""]
+    return tuple(p for t in world.graph.targets(service.title, Link.SELECTS) if (p := index.get(t)) is not None and not p.done)
+
+
 def behind(world: World, service: KubeObject) -> tuple[Workload, ...]:
-    """Workloads that a Service fronts, by their pods and by their templates."""
-    titles = [world.owner_of(p) for p in world.pods_behind(service)]
-    titles += world.graph.targets(service.title, Link.FRONTS)
-    return tuple(w for t in dict.fromkeys(titles) if (w := world.workload(t)) is not None)
+    """Workloads that a Service fronts, by their pods and by their templates; each once."""
+    key = ("behind", service.title)
+    if key not in world.scene.memo:
+        roots = (world.graph.root(t) for t in world.graph.targets(service.title, Link.SELECTS))
+        titles = dict.fromkeys((*roots, *world.graph.targets(service.title, Link.FRONTS)))
+        world.scene.memo[key] = tuple(w for t in titles if (w := world.workload(t)) is not None)
+    every: tuple[Workload, ...] = world.scene.memo[key]
+    return every
 
 
 def services_of(world: World, workload: Workload) -> tuple[KubeObject, ...]:
-    """Services that select the workload's template."""
-    titles = set(world.graph.sources(workload.title, Link.FRONTS))
-    return tuple(s for s in world.scene.all("Service") if s.title in titles)
+    """Services that select the workload's template, by name."""
+    return governing(world, workload, "Service", Link.FRONTS)
+
+
+def governing(world: World, workload: Workload, kind: str, link: Link = Link.GOVERNS) -> tuple[KubeObject, ...]:
+    """Objects of that kind that govern the workload (or stand to it in another relation), by name."""
+    names = sorted(t.partition("/")[2] for t in world.graph.sources(workload.title, link) if t.startswith(f"{kind}/"))
+    return tuple(o for n in names if (o := found(world.scene, kind, n)) is not None)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from .common import (
     ready,
     released,
     saw_change,
+    selected,
     services_of,
     texts,
 )
@@ -84,7 +85,7 @@ def _down(world: World) -> Iterator[Candidate]:
         if not using or not owners:
             continue
         said = complaints(world, service.title)
-        serving = any(p.ready and not p.done for p in world.pods_behind(service))
+        serving = any(p.ready for p in selected(world, service))
         w = owners[0]
         if serving and said and not _leans_on_dead(world, w) and not _complains(world, w):
             yield from _silent(world, service, w, using, said)
@@ -102,7 +103,7 @@ def _leans_on_dead(world: World, w: Workload) -> bool:
     for title in world.graph.targets(w.title, Link.CALLS):
         service = found(world.scene, "Service", title.partition("/")[2]) if title.count("/") == 1 else None
         owners = [o for o in behind(world, service) if o.title != w.title] if service is not None else []
-        if service is not None and owners and not any(p.ready and not p.done for p in world.pods_behind(service)):
+        if service is not None and owners and not any(p.ready for p in selected(world, service)):
             return True
     return False
 

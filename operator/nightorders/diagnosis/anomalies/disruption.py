@@ -17,7 +17,7 @@ from ..read import count, earliest, flag, listed, mapping, number, word
 from ..scene import Workload
 from ..views import Pod, conditions, obj_created
 from ..world import World
-from .common import about_node, edited, labels, made, ready, saw_change, touched
+from .common import about_node, edited, governing, labels, made, ready, saw_change, touched
 
 _BUDGET_SIGNAL = re.compile(r"pdb|disruptionbudget|drain|evict", re.IGNORECASE)
 _SENT_AWAY = {"EvictionByEvictionAPI": "a drain", "DeletionByTaintManager": "a taint"}
@@ -109,7 +109,7 @@ def _no_room(world: World, budget: KubeObject, governed: list[Workload], drainin
 def _two_budgets(world: World, draining: frozenset[str], *, wanted: bool) -> Iterator[Candidate]:
     """Two budgets over the same pods: the API server refuses every eviction then."""
     for w in world.workloads:
-        over = [b for b in world.scene.all("PodDisruptionBudget") if b.title in set(world.graph.sources(w.title, Link.GOVERNS))]
+        over = governing(world, w, "PodDisruptionBudget")
         held = sorted({p.node for p in w.pods if p.node in draining})
         if len(over) < 2 or not (wanted or any(about_node(world, n) for n in held)):
             continue
@@ -136,7 +136,7 @@ def _sent_away(world: World) -> Iterator[Candidate]:
     if not marked:
         return
     for w in world.workloads:
-        if len(ready(w)) >= w.desired or any(b.startswith("PodDisruptionBudget/") for b in world.graph.sources(w.title, Link.GOVERNS)):
+        if len(ready(w)) >= w.desired or governing(world, w, "PodDisruptionBudget"):
             continue
         mine = labels(w)
         gone = [m for m in marked if mine and m.pod.node and mine.items() <= m.pod.labels.items()]

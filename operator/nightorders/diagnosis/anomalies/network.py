@@ -27,6 +27,7 @@ from .common import (
     declared,
     edited,
     found,
+    governing,
     introduced,
     labels,
     log_marks,
@@ -90,7 +91,7 @@ def _between(world: World, caller: Workload, callee: Workload, service: KubeObje
     source, goal = _end(world, caller), _end(world, callee)
     for target in _targets(service, callee) or [Target(0)]:
         for direction, other, governed in (("Egress", goal, caller), ("Ingress", source, callee)):
-            policies = governing(world, governed, direction)
+            policies = stopping(world, governed, direction)
             if policies and not any(admits(p, direction, other, target) for p in policies):
                 yield from _stopped(world, caller, callee, service, policies, direction, other, target)
                 return
@@ -129,10 +130,9 @@ def _targets(service: KubeObject, callee: Workload) -> list[Target]:
 # -- what a policy admits -----------------------------------------------------------------------------------------------------------------
 
 
-def governing(world: World, w: Workload, direction: str) -> list[KubeObject]:
+def stopping(world: World, w: Workload, direction: str) -> list[KubeObject]:
     """Policies that select the workload's pods for that direction (`Ingress` or `Egress`): what none of them admits is stopped."""
-    mine = set(world.graph.sources(w.title, Link.GOVERNS))
-    return [p for p in world.scene.all("NetworkPolicy") if p.title in mine and direction in directions(p)]
+    return [p for p in governing(world, w, "NetworkPolicy") if direction in directions(p)]
 
 
 def directions(policy: KubeObject) -> frozenset[str]:
@@ -363,7 +363,7 @@ def _on_purpose(world: World, caller: Workload, policy: KubeObject, why: str, ba
 
 def _names(world: World, w: Workload) -> Iterator[Candidate]:
     """Egress rules that do not let a workload ask the cluster's DNS for the names that it is configured with."""
-    policies = governing(world, w, "Egress")
+    policies = stopping(world, w, "Egress")
     if not policies or not world.graph.targets(w.title, Link.CALLS):
         return
     if word(pod_spec(w).get("dnsPolicy")) in ("Default", "None"):

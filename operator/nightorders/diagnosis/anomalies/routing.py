@@ -40,6 +40,7 @@ from .common import (
     resembling,
     saw_change,
     saw_ready,
+    selected,
     services_of,
     texts,
     touched,
@@ -76,7 +77,7 @@ def routing(world: World) -> Iterator[Candidate]:
 def _selector(world: World, service: KubeObject) -> Iterator[Candidate]:
     """A selector that no pod and no template matches, or that reaches another workload's pods instead."""
     selector = words(mapping(mapping(service.raw.get("spec")).get("selector")))
-    live = [p for p in world.pods_behind(service) if not p.done]
+    live = selected(world, service)
     fronted = world.graph.targets(service.title, Link.FRONTS)
     if not live and not fronted:
         yield from _matches_nothing(world, service, selector)
@@ -277,7 +278,7 @@ def _ports(world: World, service: KubeObject) -> Iterator[Candidate]:
     spec = mapping(service.raw.get("spec"))
     if word(spec.get("clusterIP")) == "None":
         return  # (a headless Service translates no ports)
-    pods = [p for p in world.pods_behind(service) if not p.done]
+    pods = selected(world, service)
     owners = behind(world, service)
     if not pods or not owners:
         return
@@ -331,7 +332,7 @@ def _wrong_port(
     else:
         marks += [saw_change(world.scene, service, edit, "its ports")] if edit else [Mark("no change seen")]
     if better in asked and better:
-        names = [p for p in world.pods_behind(service) if p.ready]
+        names = [p for p in selected(world, service) if p.ready]
         if names:
             marks.append(Mark("works elsewhere", (saw_ready(world, names, f"their readiness probes pass on {better}"),)))
     backed = bool(said) or edit is not None or by_release
@@ -453,7 +454,7 @@ def _names_port(template: Mapping[str, Any], port: int, service: str) -> bool:
 def _locality(world: World, service: KubeObject) -> Iterator[Candidate]:
     """`internalTrafficPolicy: Local` where callers run on nodes without an endpoint; unready pods that get traffic by a flag."""
     spec = mapping(service.raw.get("spec"))
-    pods = [p for p in world.pods_behind(service) if not p.done]
+    pods = selected(world, service)
     serving = [p for p in pods if p.ready]
     if word(spec.get("internalTrafficPolicy")) == "Local" and serving:
         change = edited(service, "spec", "internalTrafficPolicy")
@@ -705,7 +706,10 @@ def _saw_orphan(world: World, w: Workload, service: str) -> Observation:
 
 def _oldest(world: World) -> datetime | None:
     """When the oldest workload of the namespace was made."""
-    return earliest(*(obj_created(w.obj) for w in world.workloads))
+    if ("oldest", "") not in world.scene.memo:
+        world.scene.memo["oldest", ""] = earliest(*(obj_created(w.obj) for w in world.workloads))
+    at: datetime | None = world.scene.memo["oldest", ""]
+    return at
 
 
 def _fits(route: _Route, service: KubeObject) -> bool:
