@@ -52,6 +52,7 @@ def capture(world: World, prometheus: Prometheus, exporter: ScriptedMetrics, sce
                     checks.wait(stage.kube, document.proof.symptom, stage.namespace, SYMPTOM_SECONDS)
                 if document.metrics:
                     time.sleep(_SCRAPES_SECONDS)
+                time.sleep(6.0)
                 logs.shift(stage.scenario.folder)
                 _keep(world, prometheus, stage, folder, variant)
     except (StepError, ScenarioError, ApiError, OSError) as problem:

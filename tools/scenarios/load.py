@@ -77,7 +77,8 @@ def parse_objects(text: str, path: Path) -> list[Json]:
 
 
 def folders(directory: Path) -> list[Path]:
-    """The scenario folders in a directory, or the directory itself when it is one. Raises ScenarioError."""
+    """The scenario folders in a directory, or the directory itself when it is one, as absolute paths. Raises ScenarioError."""
+    directory = directory.resolve()
     if (directory / FILE).is_file():
         return [directory]
     found = sorted(path.parent for path in directory.glob(f"*/{FILE}"))

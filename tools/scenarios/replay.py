@@ -56,8 +56,20 @@ class _Clock:
         return self.at
 
 
-def replay(folder: Path, *, whole: bool = False) -> Answer:
-    """The engine's answer about one picture."""
+@dataclass(frozen=True)
+class Picture:
+    """What `capture` took, ready to be asked about. `expected`: right answers (category, object; no object: any)."""
+
+    id: str
+    kind: str
+    snapshot: Snapshot
+    target: ObjectRef
+    claim: Claim | None
+    expected: tuple[tuple[str, str], ...]
+
+
+def open_picture(folder: Path, *, whole: bool = False) -> Picture:
+    """Reads one picture, with the logs that the engine asks for; `whole`: about its namespace, without the signal."""
     signal = json.loads((folder / "signal.json").read_text())
     namespace, at = signal["namespace"], datetime.fromisoformat(signal["at"])
     reader = DumpReader(folder / "world", redact=redact)
@@ -65,23 +77,38 @@ def replay(folder: Path, *, whole: bool = False) -> Answer:
     nothing = cast(Any, None)
     gatherer = Gatherer(Ports(_Clock(at), reader, nothing, nothing, nothing, nothing, nothing), Operator("", ""))
     everything = ObjectRef(api_version="v1", kind="Namespace", name=namespace)
-    snapshot = asyncio.run(gatherer.snapshot(namespace, everything))
-    target, claim = (everything, None) if whole else (_target(signal, snapshot), _claim(signal))
-    snapshot = asyncio.run(gatherer.snapshot(namespace, target))
+    first = asyncio.run(gatherer.snapshot(namespace, everything))
+    target, claim = (everything, None) if whole else (_target(signal, first), _claim(signal))
+    # Logs are those that this target asks for, and no others.
+    snapshot = asyncio.run(
+        Gatherer(Ports(_Clock(at), reader, nothing, nothing, nothing, nothing, nothing), Operator("", "")).snapshot(namespace, target)
+    )
     if not whole:
         snapshot = replace(snapshot, metrics=_vectors(signal, at))
-    found = engine.diagnose(snapshot, target, (), at, claim)
-    expected = tuple((c["category"], c["object"] or "") for c in signal["rootCause"])
+    expected = tuple((c["category"], _own(c["object"] or "", namespace)) for c in signal["rootCause"])
+    return Picture(folder.name, signal["kind"], snapshot, target, claim, expected)
+
+
+def replay(folder: Path, *, whole: bool = False) -> Answer:
+    """The engine's answer about one picture."""
+    p = open_picture(folder, whole=whole)
+    found = engine.diagnose(p.snapshot, p.target, (), p.snapshot.at, p.claim)
     first = next((h for h in found.hypotheses if not h.refuted), None)
-    right = first is not None and any(first.category == c and (not o or _same(first.object, o, namespace)) for c, o in expected)
-    return Answer(folder.name, signal["kind"], expected, found, target.title, right, first.grade if first else "")
+    return Answer(
+        p.id, p.kind, p.expected, found, p.target.title, right(found, p.expected, p.snapshot.namespace), first.grade if first else ""
+    )
 
 
-def _same(mine: str, wanted: str, namespace: str) -> bool:
-    parts = wanted.split("/")
-    if len(parts) == 3 and parts[1] == namespace:
-        wanted = f"{parts[0]}/{parts[2]}"
-    return mine == wanted
+def right(found: Diagnosis, expected: tuple[tuple[str, str], ...], namespace: str) -> bool:
+    """Whether the first hypothesis that stands is one of the right answers."""
+    first = next((h for h in found.hypotheses if not h.refuted), None)
+    return first is not None and any(first.category == c and (not o or _own(first.object, namespace) == o) for c, o in expected)
+
+
+def _own(title: str, namespace: str) -> str:
+    """`Kind/name` for what is spelled with its own namespace."""
+    parts = title.split("/")
+    return f"{parts[0]}/{parts[2]}" if len(parts) == 3 and parts[1] == namespace else title
 
 
 def _target(signal: Json, snapshot: Snapshot) -> ObjectRef:
