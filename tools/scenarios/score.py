@@ -12,7 +12,7 @@ from tools.scenarios.snapshots import key
 
 Json = dict[str, Any]
 SURE_PERCENT = 85  # at or above this the operator would act
-PROPOSE_PERCENT = 60  # below this it proposes nothing
+PROPOSE_PERCENT = 50  # below this it proposes nothing
 HANDED_OVER = frozenset({"Diagnosed", "Advised", "AwaitingApproval", "Stalled"})
 NO_CHANGE = frozenset({"Escalated", "Dismissed", "Waiting"})
 
