@@ -103,6 +103,13 @@ def test_a_binding_of_a_misspelt_account() -> None:
     assert "ServiceAccount/planer" in c.statement
 
 
+def test_a_denial_that_hurts_nobody_and_was_always_so_is_a_lead_only() -> None:
+    w = scene(role("planner", "get"), binding(), planned=app("planner", planner()))
+    assert told(found(w)) == ["AccessDenied Role/planner C"]
+    w = scene(role("planner", "get", managed=[written(MINUTE, "rules")]), binding(), planned=app("planner", planner()))
+    assert told(found(w)) == ["AccessDenied Role/planner Edit A"]
+
+
 def test_no_binding_at_all() -> None:
     (c,) = found(scene(role("planner", "list")))
     assert told([c]) == ["AccessDenied RoleBinding/planner Deletion B"]

@@ -8,7 +8,7 @@ from nightorders.diagnosis.anomalies.autoscaling import autoscaling, lacking
 from nightorders.diagnosis.hypotheses import Candidate
 from nightorders.diagnosis.world import World
 
-from .between import LIMITS, MINUTE, Raw, app, at, made, released, service, template, told, web, world, written
+from .between import LIMITS, MINUTE, Claim, Raw, app, at, made, released, service, template, told, web, world, written
 
 NO_API = "the HPA was unable to compute the replica count: failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested resource (get pods.metrics.k8s.io)"  # noqa: E501
 NO_REQUEST = "failed to get cpu utilization: missing request for cpu in container app of Pod press-1"
@@ -32,6 +32,7 @@ def hpa(*conditions: Raw, target: str = "press", most: int = 6, now: int = 0, **
 
 
 BLIND = condition("ScalingActive", "False", "FailedGetResourceMetric", NO_API)
+ASKED = Claim("KubeHpaReplicasMismatch", labels={"horizontalpodautoscaler": "press"})
 FULL = condition("ScalingLimited", "True", "TooManyReplicas")
 
 
@@ -58,7 +59,9 @@ def test_a_release_that_dropped_the_requests() -> None:
 
 
 def test_requests_that_never_were() -> None:
-    assert told(found(app("press", press()), hpa(BLIND))) == ["Autoscaling Deployment/press A"]
+    """What has never worked explains an autoscaler's own signal, and nothing else."""
+    assert told(found(app("press", press()), hpa(BLIND), claim=ASKED)) == ["Autoscaling Deployment/press A"]
+    assert told(found(app("press", press()), hpa(BLIND), claim=Claim("HttpErrorBudgetBurn"))) == ["Autoscaling Deployment/press D"]
 
 
 def test_requests_that_a_limit_range_added_to_the_pods_count() -> None:
@@ -72,7 +75,8 @@ def test_requests_that_a_limit_range_added_to_the_pods_count() -> None:
 def test_metrics_that_nobody_serves_any_more() -> None:
     parts = app("press", press(**LIMITS))
     worked = hpa(BLIND, status={"lastScaleTime": at(60 * MINUTE)})
-    assert told(found(parts, worked)) == ["ControlPlane APIService/v1beta1.metrics.k8s.io Deletion B"]
+    assert told(found(parts, worked, claim=ASKED)) == ["ControlPlane APIService/v1beta1.metrics.k8s.io Deletion B"]
+    assert told(found(parts, worked)) == ["ControlPlane APIService/v1beta1.metrics.k8s.io Deletion C"]
     never = hpa(BLIND)
     assert told(found(parts, never)) == ["ControlPlane APIService/v1beta1.metrics.k8s.io D"]
     there = made("APIService", "v1beta1.metrics.k8s.io", status={"conditions": [condition("Available", "True", "Passed")]})
@@ -81,7 +85,7 @@ def test_metrics_that_nobody_serves_any_more() -> None:
 
 def test_an_api_that_is_down() -> None:
     down = made("APIService", "v1beta1.metrics.k8s.io", status={"conditions": [condition("Available", "False", "MissingEndpoints")]})
-    assert told(found(app("press", press(**LIMITS)), hpa(BLIND), down)) == ["ControlPlane APIService/v1beta1.metrics.k8s.io B"]
+    assert told(found(app("press", press(**LIMITS)), hpa(BLIND), down, claim=ASKED)) == ["ControlPlane APIService/v1beta1.metrics.k8s.io B"]
 
 
 def test_a_blind_autoscaler_of_pods_that_are_down_is_a_victim() -> None:

@@ -11,7 +11,7 @@ from nightorders.diagnosis.anomalies.certificates import certificates
 from nightorders.diagnosis.hypotheses import Candidate
 from nightorders.diagnosis.world import World
 
-from .between import DAY, HOUR, MINUTE, NOW, Raw, app, at, calling, env, made, service, template, told, web, world, written
+from .between import DAY, HOUR, MINUTE, NOW, Claim, Raw, app, at, calling, env, made, service, template, told, web, world, written
 
 EXPIRED = (
     'Post "https://gate:8443/x": tls: failed to verify certificate: x509: certificate has expired or is not yet valid: '
@@ -47,7 +47,9 @@ def test_a_series_and_a_line_together_show_it() -> None:
 
 
 def test_one_of_them_alone_leaves_a_link_open() -> None:
-    assert told(found(scene(line="", series=[series(-HOUR)]))) == ["Certificate Secret/gate-tls Expiry B"]
+    asked = Claim("CertificateExpired", labels={"secret": "gate-tls"})
+    assert told(found(scene(line="", series=[series(-HOUR)], claim=asked))) == ["Certificate Secret/gate-tls Expiry B"]
+    assert told(found(scene(line="", series=[series(-HOUR)]))) == ["Certificate Secret/gate-tls Expiry C"]
     assert told(found(scene())) == ["Certificate Secret/gate-tls Expiry B"]
 
 
@@ -72,7 +74,7 @@ def test_a_probe_of_an_ingress_host() -> None:
     ingress = made("Ingress", "front", spec={"tls": [{"hosts": ["*.example.com"], "secretName": "wild-tls"}], "rules": []})
     probe = ({"__name__": "probe_ssl_earliest_cert_expiry", "instance": "https://shop.example.com/health"}, (NOW - HOUR).timestamp())
     (c,) = found(scene(ingress, line="", series=[probe]))
-    assert told([c]) == ["Certificate Secret/wild-tls Expiry B"]
+    assert told([c]) == ["Certificate Secret/wild-tls Expiry C"]
     assert "Ingress/front" in c.hits
 
 

@@ -64,7 +64,7 @@ def test_an_aggregated_api_that_is_down() -> None:
     api = made("APIService", "v1beta1.metrics.k8s.io", spec=spec, status={"conditions": [state]})
     hpa = made("HorizontalPodAutoscaler", "cart", spec={"scaleTargetRef": {"kind": "Deployment", "name": "cart"}})
     (c,) = found(app("cart"), hpa, api)
-    assert told([c]) == ["ControlPlane APIService/v1beta1.metrics.k8s.io B"]
+    assert told([c]) == ["ControlPlane APIService/v1beta1.metrics.k8s.io C"]
     assert c.hits == ("APIService/v1beta1.metrics.k8s.io", "HorizontalPodAutoscaler/cart")
     local = made("APIService", "v1.", spec={}, status={"conditions": [state]})
     assert found(app("cart"), local) == []

@@ -51,6 +51,14 @@ def test_a_selector_without_any_sign_of_a_change_still_has_its_counterfactual() 
     assert "tier=(dropped)" in c.statement
 
 
+def test_a_service_for_pods_that_are_not_out_yet_explains_nothing() -> None:
+    """A canary's Service without a canary: its workload has another Service, and nobody uses this one."""
+    canary = service("cart-canary", {"app": "cart", "track": "canary"})
+    (c,) = found(world(caller(), app("cart"), service("cart"), canary))
+    assert told([c]) == ["ServiceRouting Service/cart-canary D"]
+    assert c.hits == ("Service/cart-canary",)
+
+
 def test_a_release_that_changed_the_label_is_the_holder() -> None:
     old = template(web("cart"), labels={"app": "cart", "track": "stable"})
     new = template(web("cart", args=["-v"]), labels={"app": "cart", "track": "main"})
@@ -133,6 +141,12 @@ def test_containers_that_declare_only_what_is_scraped_tell_nothing() -> None:
 def test_a_port_name_that_no_container_has() -> None:
     edited = service("cart", target="web", managed=[written(MINUTE, "spec", "ports")])
     assert told(found(world(caller(), app("cart"), edited))) == ["ServiceRouting Service/cart Edit A"]
+
+
+def test_a_second_port_that_nobody_uses_explains_nothing() -> None:
+    two = service("cart")
+    two["spec"]["ports"].append({"name": "metrics", "port": 9090, "targetPort": "metrics"})
+    assert told(found(world(caller(), app("cart"), two))) == ["ServiceRouting Service/cart D"]
 
 
 def test_a_release_that_renamed_the_port_is_the_holder() -> None:
@@ -235,6 +249,13 @@ def test_an_edited_ingress_to_a_service_that_is_not_there() -> None:
     first, second = found(world(app("shop"), service("shop"), bad))
     assert told([first, second]) == ["ServiceRouting Ingress/front Edit A", "ServiceRouting Service/shops C"]
     assert {"Ingress/front", "Service/shop", "Deployment/shop"} <= set(first.hits)
+
+
+def test_a_rule_that_is_left_over_beside_those_that_lead_somewhere() -> None:
+    rules = (rule("shop.example", "/", "shop"), rule("old.example", "/", "shop-old"))
+    first, _ = found(world(app("shop"), service("shop"), ingress(*rules, managed=EDITED)))
+    assert told([first]) == ["ServiceRouting Ingress/front Edit B"]
+    assert "Deployment/shop" not in first.hits
 
 
 def test_an_ingress_whose_service_was_deleted() -> None:

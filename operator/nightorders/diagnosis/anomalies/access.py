@@ -18,7 +18,7 @@ from ..scene import Workload
 from ..specialists.logs import Clue, Sign
 from ..views import obj_created
 from ..world import World
-from .common import alike, edited, found, introduced, made, pod_spec, released, resembling, saw_change, touched, unread
+from .common import alike, edited, found, introduced, made, pod_spec, ready, released, resembling, saw_change, touched, unread
 
 _DENIED = re.compile(
     r"User \\?\"system:serviceaccount:(?P<ns>[a-z0-9.-]{1,63}):(?P<sa>[a-z0-9.-]{1,253})\\?\" cannot (?P<verb>[a-z*]{1,40}) "
@@ -185,7 +185,11 @@ def _denied(world: World, w: Workload, clue: Clue, namespace: str, account: str,
         return
     if account_of(pod_spec(w)) != account and account != account_of(_live_spec(w)):
         return  # a line about somebody else's account
-    d = _Denial(w, namespace, account, right, (Mark("log says so", (clue.seen,)),), unread(world.scene, *_KINDS))
+    if len(ready(w)) >= w.desired > 0 and not _edited_lately(world, _bindings(world, right), namespace, account):
+        caps: tuple[Cap, ...] = (Cap("C", "every pod of it is Ready, and nothing shows that the right was ever there"),)
+    else:
+        caps = ()
+    d = _Denial(w, namespace, account, right, (Mark("log says so", (clue.seen,)),), (*unread(world.scene, *_KINDS), *caps))
     for candidates in (
         _other_account(world, d),
         _broken_binding(world, d),
@@ -196,6 +200,13 @@ def _denied(world: World, w: Workload, clue: Clue, namespace: str, account: str,
         if found_:
             yield from found_
             return
+
+
+def _edited_lately(world: World, bindings: list[KubeObject], namespace: str, account: str) -> bool:
+    """Whether a binding of the account, or the role that it refers to, was written after it was made."""
+    mine = [b for b in bindings if _named(b, namespace, account)]
+    roles = [r for b in mine if (r := _role(world, b)[1]) is not None]
+    return any(edited(o, part) is not None for o in (*mine, *roles) for part in ("rules", "subjects", "roleRef"))
 
 
 def _live_spec(w: Workload) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from ..read import clock, listed, mapping, number, objects, when, word
 from ..scene import Workload
 from ..views import Condition, conditions
 from ..world import World
-from .common import edited, found, introduced, labels, made, pod_spec, ready, released, resembling, saw_change, services_of
+from .common import edited, found, introduced, labels, made, pod_spec, ready, released, resembling, saw_change, services_of, signal_about
 
 _METRICS_API = "v1beta1.metrics.k8s.io"
 _OTHER_APIS = {
@@ -158,7 +158,7 @@ def _no_requests(world: World, hpa: KubeObject, target: Workload) -> Iterator[Ca
             target.title,
             f"{hpa.title} cannot scale {target.title} by {resource}: container {listed(missing)} requests no {resource}.",
             marks=marks,
-            inferred=0 if stuck else 1,
+            inferred=(0 if stuck else 1) if change is not None or signal_about(world, _SCALING) else 2,
             counterfactual=True,
             change=change,
             hits=_hits(hpa, target),
@@ -214,7 +214,9 @@ def _no_api(world: World, hpa: KubeObject, target: Workload, active: Condition, 
             marks=(Mark("mechanism named", (told, proof)), Mark("no change seen")),
             inferred=1 if worked or down else 2,
             change=ChangeRef(kind="Deletion") if absent and worked else None,
-            caps=() if worked or down else (Cap("C", "nothing shows that these metrics were ever served"),),
+            caps=()
+            if (worked or down) and signal_about(world, _SCALING)
+            else (Cap("C", "that anything needs these metrics now is not shown"),),
             hits=_hits(hpa, target),
             since=active.changed,
         )
@@ -367,6 +369,7 @@ def demand(world: World, hpa: KubeObject, target: Workload) -> tuple[Mark, ...]:
     return ()
 
 
+_SCALING = r"hpa|autoscal|maxed|scal(?:e|ing)|saturat|utili[sz]ation|overload"
 _SATURATION = re.compile(r"utili[sz]ation|saturation|usage_ratio|busy_ratio|cpu_ratio|load_ratio", re.IGNORECASE)
 
 

@@ -18,7 +18,7 @@ from ..references import references
 from ..scene import Workload
 from ..specialists.logs import Clue, Sign
 from ..world import World
-from .common import behind, callers, edited, found, introduced, made, pod_spec, released, saw_change
+from .common import behind, callers, edited, found, introduced, made, pod_spec, released, saw_change, signal_about
 
 _TLS = re.compile(r"tls|cert|ssl|pki|x509|https", re.IGNORECASE)
 _TRUST = re.compile(r"(?:^|[-_./])(?:ca|cacert|truststore|trust|bundle|roots?)(?:$|[-_./])|ca-(?:cert|bundle)", re.IGNORECASE)
@@ -151,6 +151,7 @@ def _ended(world: World, end: _End, complaints: list[tuple[Clue, Workload]]) -> 
         inferred=0 if lines and users else 1,
         counterfactual=True,
         change=ChangeRef(kind="Expiry", at=end.at),
+        caps=() if lines or signal_about(world, r"cert|tls|ssl|x509") else (Cap("C", "nothing that uses it complains"),),
         hits=(end.title, *users, *(w.title for c, w in complaints if c.seen in lines)),
     )
 

@@ -75,6 +75,16 @@ def about_node(world: World, node: str) -> bool:
     return claim is None or claim.labels.get("node") == node or bool(re.search(r"node|kubelet|cordon|drain", claim.name, re.IGNORECASE))
 
 
+def signal_about(world: World, words_: str) -> bool:
+    """Whether the signal itself is about such things, by its name, its labels' names, or what it says of itself.
+
+    What has been wrong for long without hurting anybody (an autoscaler that never worked, a certificate that nothing checks) must not
+    explain whatever else happens beside it: without a change, without a word of those it hurts, it needs a signal that asks for it.
+    """
+    claim = world.claim
+    return claim is not None and bool(re.search(words_, f"{claim.name} {' '.join(claim.labels)} {claim.text}", re.IGNORECASE))
+
+
 def unread(scene: Scene, *kinds: str) -> tuple[Cap, ...]:
     """A cap at B where one of these kinds, which could refute it, was not looked at."""
     missing = [k for k in kinds if not scene.looked(k)]

@@ -13,7 +13,7 @@ from ..read import clock, count, listed, mapping, number, objects, when, word
 from ..scene import Scene
 from ..views import conditions, obj_created
 from ..world import World
-from .common import edited, found, made, saw_change
+from .common import edited, found, made, saw_change, signal_about
 
 _HOME = "kube-system"
 _STALE = timedelta(seconds=60)
@@ -151,7 +151,9 @@ def _apis(world: World) -> Iterator[Candidate]:
             ),
             inferred=1,
             change=change,
-            caps=(Cap("C", "what is wrong behind it is another matter"),) if own else (),
+            caps=()
+            if signal_about(world, r"hpa|autoscal|apiservice|aggregat|metrics") and not own
+            else (Cap("C", "that anything needs it now is not shown"),),
             hits=(api.title, *hpas),
             since=state.changed,
         )

@@ -125,6 +125,10 @@ def _matches_nothing(world: World, service: KubeObject, selector: dict[str, str]
     would = ", ".join(f"{k}={labels(best).get(k, '(dropped)')}" for k in wrong[:3])
     if pods:
         marks.append(Mark("works elsewhere", (saw_ready(world, pods, f"{best.title}: with {would} it would match"),)))
+    others = [s for s in services_of(world, best) if s.title != service.title]
+    used = bool(callers(world, service.title)) or bool(world.graph.sources(service.title, Link.ROUTES))
+    used = used or (world.claim is not None and world.claim.labels.get("service") == service.name)
+    shown_by = change is not None or (used and not others)
     yield made(
         world,
         Category.SERVICE_ROUTING,
@@ -132,11 +136,11 @@ def _matches_nothing(world: World, service: KubeObject, selector: dict[str, str]
         f"{service.title} selects {shown}, which matches no pod. With {would} it would match {count(len(pods), 'ready pod')} of {best.title}.",
         summary=f"The selector of {service.title} matches no pod; {best.title} has {count(len(pods), 'ready pod')} without it.",
         marks=marks,
-        inferred=0 if pods else 1,
+        inferred=(0 if pods else 1) if shown_by else 2,
         counterfactual=bool(pods),
         change=change,
         caps=unread(world.scene, "Service"),
-        hits=(service.title, best.title),
+        hits=(service.title, *((best.title,) if not others else ())),
     )
 
 
@@ -285,10 +289,11 @@ def _ports(world: World, service: KubeObject) -> Iterator[Candidate]:
     every = {port for p in pods for port in declared(p.spec)}
     serving = [p for p in pods if p.ready]
     asked = {_number_of(a, every) for p in serving for a in probed(p.spec)}
-    for port in objects(spec.get("ports"))[:50]:
-        wrong = _misses(port, every, asked)
+    ports = objects(spec.get("ports"))[:50]
+    misses = [_misses(port, every, asked) for port in ports]
+    for port, wrong in zip(ports, misses, strict=True):
         if wrong:
-            yield _wrong_port(world, service, owners[0], port, wrong, every, asked)
+            yield _wrong_port(world, service, owners[0], port, wrong, every, asked, alone=all(misses))
 
 
 def _number_of(asked: int | str, ports: set[Port]) -> int:
@@ -316,8 +321,17 @@ def _misses(port: Mapping[str, Any], every: set[Port], asked: set[int]) -> str:
 
 
 def _wrong_port(
-    world: World, service: KubeObject, w: Workload, port: Mapping[str, Any], wrong: str, every: set[Port], asked: set[int]
+    world: World,
+    service: KubeObject,
+    w: Workload,
+    port: Mapping[str, Any],
+    wrong: str,
+    every: set[Port],
+    asked: set[int],
+    *,
+    alone: bool,
 ) -> Candidate:
+    """`alone`: none of the Service's ports leads anywhere; a lone wrong one among several may be one that nobody uses."""
     target, at = _target(port), number(port.get("port"))
     edit = touched(world, service, "spec", "ports", since=_first_made(world, service))
     hit = introduced(world, w, lambda t: _covers(t, target))
@@ -336,7 +350,8 @@ def _wrong_port(
         if names:
             marks.append(Mark("works elsewhere", (saw_ready(world, names, f"their readiness probes pass on {better}"),)))
     backed = bool(said) or edit is not None or by_release
-    inferred = 0 if isinstance(target, str) or (backed and better in asked) else 1 if backed else 2
+    backed = backed or (isinstance(target, str) and alone)
+    inferred = 0 if backed and (isinstance(target, str) or better in asked) else 1 if backed else 2
     would = f" targetPort {better} would reach {w.title}." if better else ""
     return made(
         world,
@@ -654,10 +669,11 @@ def _absent_backend(world: World, route: _Route) -> Iterator[Candidate]:
     targets = behind(world, meant) if meant is not None else ()
     serving = tuple(p for w in targets for p in ready(w))
     good = f" {meant.title} has {count(len(serving), 'ready pod')}." if meant is not None and serving else ""
+    free = meant is not None and not world.graph.sources(meant.title, Link.ROUTES)
     tail = (
         ingress.title,
         *((orphan.title,) if orphan is not None else ()),
-        *((meant.title, *(w.title for w in targets)) if meant is not None else ()),
+        *((meant.title, *(w.title for w in targets)) if meant is not None and free else ()),
     )
     as_route = made(
         world,
@@ -673,7 +689,7 @@ def _absent_backend(world: World, route: _Route) -> Iterator[Candidate]:
                 else []
             ),
         ],
-        inferred=0 if edit and meant is not None else 1,
+        inferred=0 if edit and free else 1,
         counterfactual=bool(serving),
         change=edit,
         caps=(Cap("C", "the Service may have been deleted"),) if gone else (),
