@@ -131,6 +131,12 @@ def test_a_policy_that_is_meant_to_block_is_no_fault() -> None:
     assert told(found(scene(vague, logs=TIMEOUT))) == ["NetworkPolicy NetworkPolicy/guard Edit A"]
 
 
+def test_a_caller_that_is_admitted_is_not_hit() -> None:
+    bad = policy(ingress=[from_app("pay")], managed=[written(5 * MINUTE, "spec", "ingress")])
+    (c,) = found(scene(bad, app("pay", calling("pay", CART=CART)), logs=TIMEOUT))
+    assert c.hits == ("Deployment/shop",)
+
+
 def test_who_is_not_configured_to_call_is_nobodys_business() -> None:
     assert found(scene(policy(ingress=[from_app("shop")]), app("stranger"))) == []
 

@@ -257,7 +257,7 @@ def _policy_at_fault(
         counterfactual=alone,
         change=change,
         caps=unread(world.scene, "NetworkPolicy", "Namespace"),
-        hits=(caller.title, service.title),
+        hits=(caller.title, *((service.title,) if len({c.workload.title for c in callers(world, service.title)}) == 1 else ())),
         since=_written(policy),
     )
 
