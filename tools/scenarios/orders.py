@@ -131,7 +131,8 @@ def environment(prometheus: str, webhook_port: int, channels: Path) -> dict[str,
         "NIGHTORDERS_WEBHOOK_PORT": str(webhook_port),
         "NIGHTORDERS_CHANNELS_DIR": str(channels),
         "NIGHTORDERS_RECHECK_SECONDS": "5",
-        "NIGHTORDERS_LEASE_SECONDS": "15",
+        # A machine that runs a whole cluster beside it may keep it from renewing for some seconds, and then it must end.
+        "NIGHTORDERS_LEASE_SECONDS": "60",
     }
 
 

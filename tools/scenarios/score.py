@@ -103,9 +103,10 @@ def outcome(last: Version | None, *, mutated: bool, repaired: bool, called: bool
 
     Recovered counts as Repaired only if the cluster agrees, and as Dismissed if the operator had changed nothing: then it closed an
     Incident that was over. A state in which it leaves the matter to a human counts as Escalated when it called one, or when it had
-    staged a plan and the level that held did not let it act alone. Otherwise staying there is no outcome: nobody would know.
+    staged a plan and the level that held did not let it act alone. Otherwise staying there is no outcome: nobody would know. An operator
+    that ended and came back may still reach an end; one that did not has crashed.
     """
-    if crashed:
+    if crashed and (last is None or last.phase not in FINAL):
         return "Crashed"
     if last is None:
         return "NoIncident"

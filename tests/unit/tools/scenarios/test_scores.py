@@ -95,7 +95,8 @@ def test_objects_are_the_same_however_they_are_spelled(said: str, wanted: str | 
         ("Diagnosed", {}, "Diagnosed"),  # nobody would know
         ("Diagnosed", {"called": True}, "Escalated"),
         ("Triage", {"called": True}, "Triage"),
-        ("Recovered", {"mutated": True, "repaired": True, "crashed": True}, "Crashed"),
+        ("Recovered", {"mutated": True, "repaired": True, "crashed": True}, "Repaired"),  # it came back and finished
+        ("Diagnosed", {"called": True, "crashed": True}, "Crashed"),
     ],
 )
 def test_an_outcome_is_a_saved_phase_that_the_cluster_confirms(phase: str, more: dict[str, bool], found: str) -> None:
