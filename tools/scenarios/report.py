@@ -282,7 +282,8 @@ attempts (403) are listed apart. Object snapshots before and after tell what was
 stays (windows below). *Dismissed* and *Waiting* are those phases; Recovered without any change by the operator counts as Dismissed, since it
 closed an Incident that was over. *Escalated* is that phase, or an Incident that stays Diagnosed, Advised, AwaitingApproval or Undone while
 a human was really called (the runner's pager got the message) or a staged plan waits for a human because the level that held did not let
-the operator act alone. Staying there without either is no outcome, and neither is a crash (that it did not recover from) or a time-out. An *ineffective* action is one
+the operator act alone. Staying there without either is no outcome, and neither is a time-out
+or a crash that it did not come back from. An *ineffective* action is one
 after which the goal was not reached, or that was taken back.
 
 **Baselines** see the same cluster state, just before the alert, and are not carried out. Their repairs are believed unless the scenario
