@@ -9,7 +9,25 @@ from nightorders.diagnosis.anomalies.routing import routing
 from nightorders.diagnosis.hypotheses import Candidate
 from nightorders.diagnosis.world import World
 
-from .between import HOUR, MINUTE, Raw, app, calling, container, env, made, pods_of, released, service, template, told, web, world, written
+from .between import (
+    HOUR,
+    MINUTE,
+    Raw,
+    app,
+    calling,
+    container,
+    database,
+    env,
+    made,
+    pods_of,
+    released,
+    service,
+    template,
+    told,
+    web,
+    world,
+    written,
+)
 from .build import pod
 
 REFUSED = 'Get "http://cart:80/": dial tcp 10.96.0.50:80: connect: connection refused'
@@ -206,6 +224,26 @@ def test_a_service_that_was_deleted() -> None:
     assert told([c]) == ["ServiceRouting Service/cart Deletion B"]
     assert c.hits == ("Deployment/shop",)
     assert "did not change" in c.statement
+
+
+def test_a_deleted_service_of_another_name_than_its_workload() -> None:
+    t = template(container(env=[env("DB_HOST", "main-db")]), labels={"app": "shop"})
+    db = [o for o in database("postgres") if o["kind"] != "Service"]
+    lines = {"shop-0001-0": ['could not translate host name "main-db" to address: Name or service not known']}
+    (c,) = found(world(app("shop", t), service("shop"), db, logs=lines))
+    assert told([c]) == ["ServiceRouting Service/main-db Deletion C"]
+    assert "StatefulSet/postgres" in " ".join(o.text for m in c.marks for o in m.seen)
+    old = template(container(env=[env("DB_HOST", "postgres")]), labels={"app": "shop"})
+    late = {"shop-0002-0": lines["shop-0001-0"]}
+    assert told(found(world(released("shop", old, t), service("shop"), database("postgres"), logs=late))) == [
+        "BadConfiguration Deployment/shop Release B"
+    ]
+
+
+def test_a_name_of_the_outside_was_never_a_service() -> None:
+    t = template(container(env=[env("API", "https://api.partner.example")]), labels={"app": "shop"})
+    lines = {"shop-0001-0": ["getaddrinfo ENOTFOUND api.partner.example"]}
+    assert found(world(app("shop", t), service("shop"), logs=lines)) == []
 
 
 def test_a_name_that_a_release_brought_in_is_the_releases_fault() -> None:

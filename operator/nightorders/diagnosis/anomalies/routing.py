@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from ..evidence import Channel, Observation, seen
 from ..graph import Link, backends
 from ..hypotheses import Candidate, Cap, Mark
 from ..read import count, earliest, flag, listed, mapping, number, objects, word, words
+from ..references import references
 from ..scene import Workload
 from ..specialists.logs import Sign
 from ..views import obj_created
@@ -554,15 +556,50 @@ def _gone_services(world: World) -> Iterator[Candidate]:
     for title in world.graph.into:
         if title.startswith("Service/") and title.count("/") == 1 and title not in here:
             absent[title] = list(callers(world, title))
-    for title, using in sorted(absent.items()):
-        if using:
-            yield from _gone(world, title, using)
+    for title, using in _unresolved(world):
+        if title not in here:
+            absent.setdefault(title, []).append(using)
+    for title, every in sorted(absent.items()):
+        if every:
+            yield from _gone(world, title, every)
+
+
+def _unresolved(world: World) -> Iterator[tuple[str, Caller]]:
+    """Short names that logs say are not found, where a value that the program reads names them: what was a Service, or is misspelt."""
+    for w in world.workloads:
+        for clue in world.clues(w.pods):
+            name, _, more = clue.subject.lower().partition(".")
+            local = not more or more.split(".")[0] == world.scene.snapshot.namespace
+            if clue.sign is Sign.NAME and name and local and (holder := _holder_of(world, w, name)):
+                yield f"Service/{name}", Caller(w, f"a value of {holder}", 0, holder)
+
+
+def _holder_of(world: World, w: Workload, name: str) -> str:
+    """Who holds the value that names this host: the workload's own template, or a ConfigMap that it reads; empty when neither does."""
+    whole = re.compile(rf"(?<![a-z0-9.-]){re.escape(name)}(?![a-z0-9-])")
+    if any(whole.search(t.lower()) for t in texts(w.template)):
+        return w.title
+    for ref in references(pod_spec(w)):
+        obj = found(world.scene, "ConfigMap", ref.name) if ref.kind == "ConfigMap" else None
+        if obj is not None and any(whole.search(v[:20_000].lower()) for v in words(obj.raw.get("data")).values()):
+            return obj.title
+    return ""
+
+
+def _unfronted(world: World) -> Workload | None:
+    """The one workload that serves on a port and has no Service in front of it; None when there is none, or several."""
+    every = [
+        w for w in world.workloads if declared(pod_spec(w)) and w.obj.kind in ("Deployment", "StatefulSet") and not services_of(world, w)
+    ]
+    return every[0] if len(every) == 1 else None
 
 
 def _gone(world: World, title: str, using: list[Caller]) -> Iterator[Candidate]:
     """A cluster name of a Service that is not there: it is gone, or the value is new."""
     name = title.partition("/")[2]
     served = next((w for w in world.workloads if (w.name == name or name in labels(w).values()) and not services_of(world, w)), None)
+    guessed = served is None
+    served = served or _unfronted(world)
     near = resembling(name, (s.name for s in world.scene.all("Service")))
     names = sorted({c.workload.title for c in using})
     told = seen(world.scene.listing("Service"), f"no {title} in the list of Services; {listed(names)} name it ({using[0].via})")
@@ -582,7 +619,7 @@ def _gone(world: World, title: str, using: list[Caller]) -> Iterator[Candidate]:
                 hits=(c.workload.title,),
             )
             return
-    worked = any(ready(c.workload) for c in using)
+    worked = any(ready(c.workload) or c.workload.completed_once for c in using)
     marks = [Mark("mechanism named", (told,)), *log_marks(said)]
     if served is not None and ready(served):
         marks.append(Mark("works elsewhere", (saw_ready(world, ready(served), f"{served.title} is Ready, and no Service fronts it"),)))
@@ -592,9 +629,10 @@ def _gone(world: World, title: str, using: list[Caller]) -> Iterator[Candidate]:
         title,
         f"{title} does not exist; {listed(names)} call it, and the values that name it did not change.",
         marks=marks,
-        inferred=1 if served is not None else 2,
+        inferred=1 if served is not None and worked else 2,
         counterfactual=served is not None,
-        change=ChangeRef(kind="Deletion") if served is not None or worked else None,
+        change=ChangeRef(kind="Deletion") if worked else None,
+        caps=(Cap("C", "which workload it stood for is a guess"),) if guessed else (),
         hits=names,
     )
 
