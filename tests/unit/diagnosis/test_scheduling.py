@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from nightorders.diagnosis.origins.placing import CORDON, FULL, SELECTOR, TAINT, Floor, need_of
+from nightorders.diagnosis.supervisor import diagnose
 from nightorders.diagnosis.world import World
 
 from .between import made, world, written
-from .build import DAY, HOUR, MINUTE, Raw, at, container, deployment, pod, replicaset, template
+from .build import DAY, HOUR, MINUTE, NOW, TARGET, Raw, at, container, deployment, pod, replicaset, template
 from .test_created import asked
 from .test_kinds import member, stateful
 
@@ -186,6 +187,15 @@ def test_of_several_cordoned_nodes_the_first() -> None:
     all_out = [node(f"n{i}", cordoned=HOUR) for i in range(3)]
     w = world(pending(asking(), "0/3 nodes are available: 3 node(s) were unschedulable.", placed=["n0"]), all_out)
     assert asked(w) == ["Unschedulable Node/n0 Edit A"]
+
+
+def test_a_node_that_was_cordoned_long_before_there_was_room_is_not_what_changed() -> None:
+    parts = pending(asking("4"), "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu.", placed=["n1", "n2"])
+    w = world(parts, [node("n0", cordoned=60 * DAY), node("n1", cpu="7"), node("n2", cpu="7")])
+    found = asked(w)
+    first = diagnose(w.scene.snapshot, TARGET, (), NOW).hypotheses[0]
+    assert (first.category, first.object) == ("Unschedulable", "Deployment/checkout")
+    assert found == ["Unschedulable Node/n0 Edit C", "Unschedulable Deployment/checkout B"]
 
 
 @pytest.mark.parametrize("own_taint", [False, True])

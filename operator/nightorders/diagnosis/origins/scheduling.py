@@ -280,13 +280,12 @@ def _placed(look: _Look) -> Iterator[Candidate]:
         yield from released
         return
     of_nodes = tuple(_nodes_changed(look))
-    if any(not c.refuted for c in of_nodes):
-        yield from of_nodes
-        return
     yield from of_nodes
-    own = tuple(_asks_too_much(look)) if not of_nodes else ()
+    if any(c.grade in ("A", "B") or c.refuted for c in of_nodes):
+        return
+    own = tuple(_asks_too_much(look))
     yield from own
-    if not own and not of_nodes:
+    if not own:
         yield from _no_room(look)
 
 
@@ -418,12 +417,20 @@ def _cordoned(look: _Look) -> Iterator[Candidate]:
         inferred=0 if look.agrees(CORDON) else 1,
         counterfactual=alone,
         timing=touch is not None,
+        caps=(Cap("C", "pods of it found a node after that, so it is not what changed"),) if _had_room_since(look, touch) else (),
     )
+    if _had_room_since(look, touch):
+        base = replace(base, marks=(Mark("state fits", look.f.seen), Mark("no change seen")))
     if all(meant.values()):
         why = f"{first.title} is out of use on purpose: {safe(meant[first.name], 200)}"
         yield replace(base, refuted=why)
         return
     yield base
+
+
+def _had_room_since(look: _Look, touch: Touch | None) -> bool:
+    """Whether pods of the workload were placed after a node went out of use: then there was room without it."""
+    return touch is not None and any(p.created is not None and p.created > touch.at for p in look.placed)
 
 
 def _tainted(look: _Look) -> Iterator[Candidate]:
