@@ -114,6 +114,7 @@ def run_command(args: argparse.Namespace) -> int:
     chosen = options(args)
     pairs = run.interleave(scenarios, lambda s: [PLAIN, *variants(s, args.variants, args.seed)])
     file = results.File(args.out, chosen, {"Python": platform.python_version()})
+    file.content["wanted"] = len(pairs)
     done = file.resume(pairs) if args.resume else set()
     left = [(s, v) for s, v in pairs if (s.id, v.name) not in done]
     if done:

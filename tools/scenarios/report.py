@@ -148,8 +148,7 @@ def missed(file: Json) -> list[str]:
             found.append(f"{rate.name}: {rate}, wanted {sign} {100 * wanted:.0f} %")
     if file.get("stray"):
         found.append(f"{len(file['stray'])} mutations outside every scenario's namespace")
-    if problem := void_problem(rows):
-        found.append(problem)
+    found += filter(None, (void_problem(rows), broken_off(file)))
     return found
 
 
@@ -237,8 +236,13 @@ def _totals(file: Json) -> Iterator[str]:
     for text in file.get("stray", [])[:10]:
         yield f"OUTSIDE EVERY SCENARIO: {text}"
     yield f"windows: {'; '.join(file['shortened'])}"
-    if problem := void_problem(rows):
-        yield problem
+    yield from filter(None, (void_problem(rows), broken_off(file)))
+
+
+def broken_off(file: Json) -> str:
+    """What to say of a file that has fewer results than were asked for; empty: it is whole."""
+    wanted, there = file.get("wanted", 0), len(file["results"])
+    return f"broken off: {there} of {wanted} runs are in it" if there < wanted else ""
 
 
 def _mark(good: bool) -> str:
@@ -314,8 +318,8 @@ def _document(file: Json) -> Iterator[str]:
     yield ""
     runs, void = tried(rows), voided(rows)
     yield f"{len(runs)} scenarios run, {len(void)} void, {sum(r['status'] == 'not-run' for r in rows)} not run, in {file['seconds'] / 60:.0f} minutes."
-    if problem := void_problem(rows):
-        yield f"**{problem}.**"
+    for problem in filter(None, (void_problem(rows), broken_off(file))):
+        yield f"**{problem[0].upper()}{problem[1:]}.**"
     yield ""
     yield "## Results"
     yield ""

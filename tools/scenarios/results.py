@@ -57,6 +57,7 @@ class File:
             "options": asdict(options),
             "shortened": options.shortened(),
             "seconds": 0.0,
+            "wanted": 0,  # runs that were asked for: a table with fewer was broken off
             "stray": [],
             "results": [],
         }

@@ -194,6 +194,13 @@ def test_table_and_page_show_every_run_and_the_windows() -> None:
     assert "Escalated ≠ Repaired" in terminal
 
 
+def test_a_table_that_was_broken_off_says_so() -> None:
+    file = content(row("a"), wanted=3)
+    for text in (report.table(file), report.document(file), "\n".join(report.missed(file))):
+        assert "roken off: 1 of 3 runs" in text
+    assert report.broken_off(content(row("a"), wanted=1)) == ""
+
+
 def test_a_line_says_the_worst_first() -> None:
     text = report.line(asdict(row("a", rca1=False, wrong=True, wrong_and_sure=True, false_actions=["delete pods shop/x by y"])))
     assert text.startswith("FAILED")
