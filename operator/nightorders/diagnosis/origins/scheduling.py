@@ -265,10 +265,6 @@ class _Look:
         """Pods of the workload that have a node."""
         return tuple(p for p in self.case.workload.pods if p.node)
 
-    @cached_property
-    def onset(self) -> datetime | None:
-        return self.f.onset
-
 
 def _placed(look: _Look) -> Iterator[Candidate]:
     """The first kind of origin that is found; what else would do as well is told behind it."""
