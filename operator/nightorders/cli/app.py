@@ -23,6 +23,10 @@ DIAGNOSE_CODES = (
     "Exit codes: 0 healthy; 1 a fault; 2 wrong usage or no such object; "
     "3 cannot tell (no origin shown, still rolling out, forbidden, unreachable)."
 )
+SCAN_CODES = (
+    "Exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage; "
+    "3 cannot tell (no origin shown, still rolling out, forbidden, unreachable)."
+)
 
 
 class Output(StrEnum):
@@ -39,6 +43,7 @@ Format = Annotated[Output, typer.Option("-o", "--output", help="text, json (an I
 def add_to(app: typer.Typer) -> None:
     """Puts the human commands onto the application."""
     app.command(epilog=DIAGNOSE_CODES)(diagnose)
+    app.command(epilog=SCAN_CODES)(scan)
     app.command(epilog=CODES)(show)
     app.command(epilog=CODES)(approve)
     app.command(epilog=CODES)(reject)
@@ -94,6 +99,45 @@ def diagnose(
                 found = await command.examine(session, target)
                 flags = tuple(session.flags)
         _print(output, lambda: command.document(found, flags), lambda: command.as_json(found))
+        return found.code
+
+    _run(work)
+
+
+def scan(
+    namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Only this namespace.")] = None,
+    everything: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Every namespace; this is the default.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    files: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Look at files instead of a cluster: kubectl get -o json, cluster-info dump, logs."),
+    ] = None,
+    at: Annotated[str, typer.Option(help="With --from: when the files were taken (RFC 3339); default: the newest time in them.")] = "",
+    output: Annotated[Output, typer.Option("-o", "--output", help="text (a table), json or markdown (for a ticket).")] = Output.TEXT,
+) -> None:
+    """Say what is wrong in a whole cluster, one line for each finding. Reads only, with your own rights; nothing needs to be installed."""
+
+    async def work() -> int:
+        from . import scan as command
+        from .diagnose import open_files
+        from .errors import usage
+        from .session import Where, connect
+
+        if everything and namespace is not None:
+            raise usage("write one of: -n NAMESPACE, -A")
+        flags: tuple[str, ...] = ()
+        if files is not None:
+            if kubeconfig or context:
+                raise usage("--from looks at files: --kubeconfig and --context have no meaning beside it")
+            found = await command.of_files(open_files(files, at), namespace)
+        elif at:
+            raise usage("--at belongs to --from: a cluster is looked at as it is now")
+        else:
+            async with connect(Where(namespace, kubeconfig, context)) as session:
+                found = await (command.of_cluster(session) if namespace is None else command.of_namespace(session))
+                flags = tuple(session.flags)
+        _print(output, lambda: command.document(found, flags, columns=output is Output.TEXT), lambda: command.as_json(found))
         return found.code
 
     _run(work)
