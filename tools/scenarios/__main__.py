@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -194,11 +196,18 @@ def proof(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 good, 1 a finding, 2 it could not be tried."""
     args = arguments(argv)
+    if threading.current_thread() is threading.main_thread():
+        # Whoever ends the runner, by keyboard or by kill, leaves no operator and no cluster behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return {"list": show, "prove": proof, "run": run_command, "report": report_command}[args.command](args)
     except (ScenarioError, RunnerError) as problem:
         print(problem, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was run is in the result file, and --resume goes on from there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

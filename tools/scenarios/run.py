@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -85,6 +85,7 @@ class Arena:
     exporter: ScriptedMetrics
     prometheus: Prometheus
     options: Options
+    over: threading.Event = field(default_factory=threading.Event)  # somebody interrupted the table
 
 
 class Operator:
@@ -94,14 +95,19 @@ class Operator:
         self._make = make
         self._lock = threading.Lock()
         self._process = make().start().wait_ready(_OPERATOR_SECONDS)
+        self._closed = False
         self.crashes = 0
         self.last_words = ""
+
+    def close(self) -> None:
+        """From now on it is not started again."""
+        self._closed = True
 
     def check(self) -> int:
         """How often it crashed until now; it runs when this returns."""
         with self._lock:
             process = self._process.process
-            if process is not None and process.poll() is not None:
+            if not self._closed and process is not None and process.poll() is not None:
                 self.crashes += 1
                 self.last_words = self._process.tail(20)
                 self._process.stop()
@@ -157,9 +163,7 @@ def arena(options: Options, progress: Callable[[str], None]) -> Iterator[Arena]:
         )
 
 
-def run_all(
-    found: Arena, wanted: list[tuple[Scenario, Variant]], report: Callable[[Result], None], *, keep_going: Callable[[], bool] = lambda: True
-) -> list[Result]:
+def run_all(found: Arena, wanted: list[tuple[Scenario, Variant]], report: Callable[[Result], None]) -> list[Result]:
     """Runs everything: first what can be side by side, then what must be alone. `report` is called as each one ends."""
     beside = [(s, v) for s, v in wanted if not alone_because(s)]
     alone = [(s, v) for s, v in wanted if alone_because(s)]
@@ -167,15 +171,27 @@ def run_all(
     lock = threading.Lock()
 
     def one(pair: tuple[Scenario, Variant]) -> None:
-        if not keep_going():
+        if found.over.is_set():
             return
         result = run(found, *pair)
+        if found.over.is_set():
+            return  # it was cut short, and says nothing about anybody
         with lock:
             results.append(result)
             report(result)
 
     with ThreadPoolExecutor(max(1, found.options.jobs)) as pool:
-        list(pool.map(one, beside))
+        futures = [pool.submit(one, pair) for pair in beside]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            # Without a cluster every run that is under way ends within seconds.
+            found.over.set()
+            found.operator.close()
+            found.world.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for pair in alone:
         one(pair)
     return results
