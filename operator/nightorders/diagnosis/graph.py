@@ -45,6 +45,13 @@ _HOST_KEY = re.compile(
     r"(?:host|hostname|server|addr|address|url|uri|endpoint|upstream|service|broker|brokers|proxy_pass)s?[=:]?", re.IGNORECASE
 )
 
+# Settings whose bare word is a name of something else, though a Service may bear it too (`POSTGRES_DB=orders`).
+_OTHER_KEY = re.compile(
+    r"(?:user|username|name|db|dbname|database|schema|table|pass|password|login|owner|app|application|role|env|environment|namespace|"
+    r"mode|topic|queue|stream|exchange|bucket|index|tenant|team|project|realm|vhost|group|prefix|component|profile|id|stage|region|key)",
+    re.IGNORECASE,
+)
+
 
 class Link(Enum):
     """What an edge means, read from source to target."""
@@ -301,8 +308,9 @@ def _calls(scene: Scene) -> Iterator[Edge]:
         for holder, key, via, value in _values(obj.title, spec, config):
             where = (holder, key)
             if holder == obj.title or where not in memo:
-                asked = bool(_HOST_KEY.fullmatch(re.split(r"[^A-Za-z0-9]", key)[-1]))
-                memo[where] = tuple(hosts(value, services, home, likely, asked=asked))
+                last = re.split(r"[^A-Za-z0-9]", key)[-1]
+                asked, other = bool(_HOST_KEY.fullmatch(last)), bool(_OTHER_KEY.fullmatch(last))
+                memo[where] = tuple(hosts(value, services, home, likely, asked=asked, other=other))
             for h in memo[where]:
                 if h.service == obj.name and h.service not in services:
                     continue  # (a program that knows its own name)
@@ -353,12 +361,14 @@ def _with_port(name: str, value: str, others: Mapping[str, str]) -> str:
     return f"{value}:{port}" if port else value
 
 
-def hosts(value: str, services: frozenset[str], home: str, likely: frozenset[str] = frozenset(), *, asked: bool = False) -> Iterator[Host]:
+def hosts(
+    value: str, services: frozenset[str], home: str, likely: frozenset[str] = frozenset(), *, asked: bool = False, other: bool = False
+) -> Iterator[Host]:
     """Services that a value names as a host: alone, as `host:port`, in an address, or as a cluster name (`name.namespace.svc`).
 
     In a longer text a bare word counts only after something that asks for a host (`host: db`, `nc -z db 5432`): prose names nothing.
     `likely` are names that a Service may have had (those of workloads): they count only in an address, after `host:port`, or where the
-    value's own name asks for a host (`asked`).
+    value's own name asks for a host (`asked`). `other`: that name asks for something else (a user, a database), so a bare word is none.
     """
     tokens = [t for t in _SPLIT.split(value[:_VALUE_LIMIT]) if t][:_TOKEN_LIMIT]
     for i, token in enumerate(tokens):
@@ -371,7 +381,7 @@ def hosts(value: str, services: frozenset[str], home: str, likely: frozenset[str
         if not match["scheme"] and not match["port"] and key.endswith(":") and match["host"].isdigit():
             parts, port, key = key[:-1].split("."), int(match["host"]), ""  # `db:5432` reads as a key with a number for its value
         plain = not match["scheme"] and not match["user"] and not port and len(parts) == 1
-        if plain and not (len(tokens) == 1 or _asked_for(tokens, i, key)):
+        if plain and (other or not (len(tokens) == 1 or _asked_for(tokens, i, key))):
             continue
         if not port and i + 1 < len(tokens) and tokens[i + 1].isdigit() and _asked_for(tokens, i, key):
             port = min(int(tokens[i + 1][:6]), 65_536)

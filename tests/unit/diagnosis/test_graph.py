@@ -73,6 +73,14 @@ def test_a_call_says_where_its_value_stands_and_its_port() -> None:
     assert w.graph.targets("Deployment/web", Link.RESOLVES) == (DNS_SERVICE,)
 
 
+def test_the_name_of_a_database_or_a_user_is_no_host() -> None:
+    t = template(container(env=[env("POSTGRES_DB", "cart"), env("POSTGRES_USER", "cart"), env("APP_NAME", "cart")]), labels={"app": "db"})
+    assert world(app("db", t), service("cart")).graph.targets("Deployment/db", Link.CALLS) == ()
+    t = template(container(env=[env("CART", "cart"), env("QUEUE", "http://api:80")]), labels={"app": "db"})
+    w = world(app("db", t), service("cart"), service("api"))
+    assert set(w.graph.targets("Deployment/db", Link.CALLS)) == {"Service/cart", "Service/api"}
+
+
 def test_only_the_keys_that_are_read_count() -> None:
     config = made("ConfigMap", "settings", data={"CART": "http://cart", "DB": "http://db"})
     t = template(container(env=[env("X", config="settings", key="CART")]), labels={"app": "web"})
