@@ -431,7 +431,8 @@ def _named_by_logs(scene: Scene, services: frozenset[str]) -> dict[str, list[tup
                 continue
             name = clue.subject.lower().partition(".")[0].partition(":")[0]
             beside = (m[1] for m in _IN_LINE.finditer(clue.seen.text.lower()))
-            if told := (name if name in services else next((n for n in beside if n in services), "")):
+            named = name in services and clue.sign not in (Sign.CREDENTIALS, Sign.POOL)  # (of these the subject may be a user)
+            if told := (name if named else next((n for n in beside if n in services), "")):
                 found.setdefault(root, []).append((told, "a line of its log"))
     return found
 

@@ -113,6 +113,13 @@ def test_a_server_that_takes_no_more_is_overloaded() -> None:
     assert set(c.hits) == {"Deployment/shop", "StatefulSet/db"}
 
 
+def test_what_several_callers_say_is_one_candidate_that_hits_them_all() -> None:
+    other = app("pay", template(container("app", env=[env("DB_HOST", "db")]), labels={"app": "pay"}))
+    lines = {"shop-0001-0": [FULL], "pay-0001-0": [FULL]}
+    (c,) = dependencies(world(shop(), other, database(), logs=lines))
+    assert set(c.hits) == {"Deployment/shop", "Deployment/pay", "StatefulSet/db"}
+
+
 def test_a_pool_of_the_clients_own_is_the_clients() -> None:
     assert told(found(shop(), database(), line=WAITING)) == ["Overload Deployment/shop B"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...api.v1alpha1.common import Category
@@ -69,9 +69,19 @@ _INSIDE = (".svc", ".cluster.local", ".local", ".internal")
 def dependencies(world: World) -> Iterator[Candidate]:
     """The far ends of failing calls."""
     yield from _down(world)
-    yield from _logins(world)
-    yield from _pools(world)
+    yield from _merged(_logins(world))
+    yield from _merged(_pools(world))
     yield from _outside(world)
+
+
+def _merged(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
+    """One candidate for what several callers, or both sides, say about the same object: the best of them, with everything that it hits."""
+    found_: dict[tuple[Category, str], Candidate] = {}
+    for c in candidates:
+        key = (c.category, c.object)
+        best = min((c, found_.get(key, c)), key=lambda x: x.grade)
+        found_[key] = replace(best, hits=tuple(dict.fromkeys((*(found_[key].hits if key in found_ else ()), *c.hits))))
+    yield from found_.values()
 
 
 # -- down ---------------------------------------------------------------------------------------------------------------------------------
