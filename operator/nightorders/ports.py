@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from .api.v1alpha1 import ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, LedgerSpec, RemediationPolicy
+from .api.v1alpha1 import ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, LedgerSpec, RemediationPolicy, Runbook
 from .domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked, Vector
 
 
@@ -143,6 +143,16 @@ class Policies(Protocol):
     async def cluster(self) -> list[ClusterRemediationPolicy | Unreadable]: ...
 
     async def save_status(self, policy: RemediationPolicy | ClusterRemediationPolicy, status: Mapping[str, Any]) -> None: ...
+
+
+class Runbooks(Protocol):
+    """What teams wrote down about their troubles, read fresh."""
+
+    async def of(self, namespace: str) -> list[Runbook | Unreadable]:
+        """Raises TransientError when they cannot be read: cannot tell is not "none"."""
+        ...
+
+    async def save_status(self, runbook: Runbook, status: Mapping[str, Any]) -> None: ...
 
 
 class Ledgers(Protocol):

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .meta import GROUP, VERSION, Names, Resource
-from .v1alpha1 import ClusterRemediationPolicy, Incident, Ledger, RemediationPolicy
+from .v1alpha1 import ClusterRemediationPolicy, Incident, Ledger, RemediationPolicy, Runbook
 
-KINDS: tuple[type[Resource], ...] = (ClusterRemediationPolicy, Incident, Ledger, RemediationPolicy)
+KINDS: tuple[type[Resource], ...] = (ClusterRemediationPolicy, Incident, Ledger, RemediationPolicy, Runbook)
 SCHEMA_DIGEST_ANNOTATION = f"{GROUP}/schema-digest"
 
 Json = dict[str, Any]

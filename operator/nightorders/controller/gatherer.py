@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,12 +15,14 @@ from ..actions.base import Unavailable
 from ..api.meta import APPROVE_PREFIX, EMERGENCY_PREFIX, FLEET_LEDGER_NAME, LEDGER_NAME, STOP_CONFIGMAP, LabelSelector
 from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy
 from ..api.v1alpha1.common import ObjectRef
-from ..api.v1alpha1.incident import Cost, Incident, Measurement, Plan
+from ..api.v1alpha1.incident import Cost, Incident, Measurement, Plan, SymptomReading
 from ..api.v1alpha1.ledger import Ledger
 from ..api.v1alpha1.policy import RemediationPolicy
+from ..api.v1alpha1.runbook import Runbook, Symptom
 from ..diagnosis import engine
 from ..diagnosis.claim import Claim
 from ..domain import gitops, verification
+from ..domain import runbooks as rb
 from ..domain.autonomy import own_labels
 from ..domain.diagnosis import Diagnosis, Finding
 from ..domain.digest import spec_sha256, template_sha256
@@ -42,6 +44,8 @@ from ..ports import (
     ObjectKey,
     Policies,
     PortError,
+    Runbooks,
+    Sample,
     Unreadable,
 )
 from . import triage
@@ -49,12 +53,14 @@ from . import triage
 SHARED_FOR = timedelta(seconds=5)
 CLUSTER_FOR = timedelta(seconds=10)
 LOG_LINES = 40
+SYMPTOM_FOR = timedelta(seconds=30)  # a symptom's answer is shared so long: it informs, and no level rises by it
+SYMPTOMS_AT_ONCE = 4
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything from outside that the controller reads and writes through."""
+    """Everything from outside that the controller reads and writes through. `runbooks` None: none are read (from a laptop, from files)."""
 
     clock: Clock
     reader: ClusterReader
@@ -63,6 +69,7 @@ class Ports:
     ledgers: Ledgers
     metrics: Metrics
     guard: ApprovalGuard
+    runbooks: Runbooks | None = None
 
 
 class Gatherer:
@@ -76,6 +83,8 @@ class Gatherer:
         self._shared: dict[str, Snapshot] = {}
         self._cluster: dict[str, Listing] = {}
         self._neighbour_snapshots: dict[str, Snapshot] = {}
+        self._symptoms: dict[tuple[str, str], tuple[datetime, Sample]] = {}
+        self._asking = asyncio.Semaphore(SYMPTOMS_AT_ONCE)
         self.guard = Proof(False, "the approval guard has not been proven yet")
         self.schemas = Proof(False, "the custom resource schemas have not been compared yet")
 
@@ -85,28 +94,88 @@ class Gatherer:
         looks = execution is None and not is_closed(incident.status)
         approved = looks and incident.status.plan is not None and answered(incident)
         samples = execution is not None and execution.state == "Applied" and sample_due(incident, self._ports.clock.now())
-        base, target, snapshot, report, source = await asyncio.gather(
-            self._orders_and_books(incident),
+        (base, (found, unreadable, unread)), target, snapshot, report, source = await asyncio.gather(
+            self._written(incident, runbooks=looks or (execution is not None and execution.state == "Reserved")),
             self._target(incident),
             self._snapshot_for(incident, looks=looks, samples=samples),
             self._ports.guard.prove(incident) if approved else nothing(),
             self._source(incident),
         )
-        s = replace(base, target=target, neighbours=self._neighbours(incident.metadata.namespace, incident.spec.target.title))
+        s = replace(
+            base,
+            target=target,
+            neighbours=self._neighbours(incident.metadata.namespace, incident.spec.target.title),
+            unknown=(*base.unknown, *unread),
+            runbooks=rb.Consulted(unreadable=unreadable),
+        )
         if isinstance(target, KubeObject):
             owner, owner_object = await self._owner(target)
             s = replace(s, owner=owner, owner_object=owner_object)
         if report is not None:
             s = replace(s, guard=Proof(report.proven, report.message))
+        labels = own_labels(target.labels) if isinstance(target, KubeObject) else {}
         if execution is not None:
+            s = self._consulted(s, rb.matching(found, incident, labels, incident.status.hypotheses))
             return await self._for_execution(s, snapshot, source)
         if snapshot is None:
             return s
         claim = await triage.claim_of(incident, self._ports.metrics, self._ports.clock.now())
         s = replace(s, claim_over=claim.because if claim is not None and (claim.resolved or claim.firing is False) else "")
         if isinstance(target, KubeObject):
-            return await self._for_decision(s, target, snapshot, claim)
-        return replace(s, diagnosis=self._diagnosed(s, snapshot, claim), looked_at=snapshot.at)
+            return await self._for_decision(s, target, snapshot, claim, found)
+        diagnosis, consulted = await self._with_runbooks(s, self._diagnosed(s, snapshot, claim), found)
+        return replace(s, diagnosis=diagnosis, runbooks=consulted, looked_at=snapshot.at)
+
+    # ------------------------------------------------------------ runbooks
+
+    async def _written(
+        self, incident: Incident, *, runbooks: bool
+    ) -> tuple[Situation, tuple[list[Runbook], tuple[str, ...], tuple[str, ...]]]:
+        """Orders and books; and beside them the runbooks, those that cannot be understood, and why none could be read."""
+        base, found = await asyncio.gather(
+            self._orders_and_books(incident), self._runbooks(incident.metadata.namespace) if runbooks else no_runbooks()
+        )
+        return base, found
+
+    async def _runbooks(self, namespace: str) -> tuple[list[Runbook], tuple[str, ...], tuple[str, ...]]:
+        if self._ports.runbooks is None:
+            return await no_runbooks()
+        try:
+            found = await self._ports.runbooks.of(namespace)
+        except PortError as error:
+            return [], (), (f"runbooks: {error}",)
+        unreadable = tuple(f"Runbook/{r.name}: {r.message}" for r in found if isinstance(r, Unreadable))
+        return [r for r in found if isinstance(r, Runbook)], unreadable, ()
+
+    @staticmethod
+    def _consulted(s: Situation, matched: tuple[rb.Matched, ...]) -> Situation:
+        return replace(s, runbooks=replace(s.runbooks, matched=matched))
+
+    async def _with_runbooks(self, s: Situation, diagnosis: Diagnosis, found: Sequence[Runbook]) -> tuple[Diagnosis, rb.Consulted]:
+        """The diagnosis ranked with what matches it, and what the runbooks say; symptoms are asked for the first few."""
+        target = s.target if isinstance(s.target, KubeObject) else None
+        labels = own_labels(target.labels) if target is not None else {}
+        matched = rb.matching(found, s.incident, labels, diagnosis.hypotheses)
+        asked = await asyncio.gather(*(self._asked(m, s, target) for m in matched[: rb.SHOWN]))
+        diagnosis, consulted = rb.ranked(diagnosis, (*asked, *matched[rb.SHOWN :]))
+        return diagnosis, replace(consulted, unreadable=s.runbooks.unreadable)
+
+    async def _asked(self, m: rb.Matched, s: Situation, target: KubeObject | None) -> rb.Matched:
+        namespace, ref = s.incident.metadata.namespace, s.incident.spec.target
+        variables = {"namespace": namespace, "name": ref.name, "kind": ref.kind}
+        return replace(m, symptoms=tuple([await self._symptom(one, variables, namespace, target) for one in m.runbook.spec.symptoms]))
+
+    async def _symptom(self, one: Symptom, variables: Mapping[str, str], namespace: str, target: KubeObject | None) -> SymptomReading:
+        now = self._ports.clock.now()
+        if one.condition is not None:
+            return rb.observed(one, target, now)
+        query = rb.query_of(one, variables)
+        async with self._asking:
+            self._symptoms = {k: v for k, v in self._symptoms.items() if timedelta(0) <= now - v[0] < SYMPTOM_FOR}
+            if (namespace, query) not in self._symptoms:
+                self._symptoms[(namespace, query)] = (now, await self._ports.metrics.query(query, now, namespace=namespace))
+            at, answer = self._symptoms[(namespace, query)]
+        return rb.measured(one, answer.value, answer.message, at)
 
     # ------------------------------------------------------------ always
 
@@ -191,9 +260,11 @@ class Gatherer:
         noted = triage.gaps_of_signal(s.incident)
         return replace(found, gaps=(*noted, *found.gaps)[:32], cost=cost_of(snapshot))
 
-    async def _for_decision(self, s: Situation, target: KubeObject, snapshot: Snapshot, claim: Claim | None) -> Situation:
+    async def _for_decision(
+        self, s: Situation, target: KubeObject, snapshot: Snapshot, claim: Claim | None, found: Sequence[Runbook] = ()
+    ) -> Situation:
         incident = s.incident
-        diagnosis = self._diagnosed(s, snapshot, claim)
+        alone = self._diagnosed(s, snapshot, claim)
         seen = snapshot.find(target.kind, target.name)
         # What is judged is what was diagnosed; the exact read must agree with the list, or both are looked at again. (Made anew with the
         # same spec it is another object: its pods and its history are not those that were looked at.)
@@ -206,12 +277,16 @@ class Gatherer:
         if not agrees:
             self._shared.pop(incident.metadata.namespace, None)
             return s
+        diagnosis, consulted = await self._with_runbooks(s, alone, found)
         proposal = propose(incident, snapshot, target, diagnosis, s.ledger, snapshot.at)
+        if isinstance(proposal, Proposal):
+            proposal, consulted = with_checks(proposal, consulted, s.orders, target, incident.metadata.namespace)
         s = replace(
             s,
             diagnosis=diagnosis,
             proposal=proposal,
-            rollout=rollout_of(target, diagnosis),
+            runbooks=consulted,
+            rollout=rollout_of(target, alone, diagnosis),
             looked_at=snapshot.at,
             changed_at=changed_since(target, released_at(snapshot, diagnosis)),
             namespace_pods=ready_in_namespace(snapshot),
@@ -379,18 +454,33 @@ def propose(
     return answer
 
 
-def rollout_of(target: KubeObject, diagnosis: Diagnosis) -> Rollout:
-    """How the target's rollout stands, for the gate that protects rollouts."""
+def with_checks(
+    proposal: Proposal, consulted: rb.Consulted, orders: Orders, target: KubeObject, namespace: str
+) -> tuple[Proposal, rb.Consulted]:
+    """The proposal with the checks that runbooks add to the governing rule's."""
+    rule = governing_rule(orders, own_labels(target.labels), proposal.action)
+    own = rule.rule.verify.checks if isinstance(rule, Governing) else ()
+    more, left_out = rb.checks(consulted.matched, variables_of(target, namespace), own)
+    return replace(proposal, checks=more), replace(consulted, left_out=left_out)
+
+
+async def no_runbooks() -> tuple[list[Runbook], tuple[str, ...], tuple[str, ...]]:
+    """Where none are read."""
+    return [], (), ()
+
+
+def rollout_of(target: KubeObject, *diagnoses: Diagnosis) -> Rollout:
+    """How the target's rollout stands, for the gate that protects rollouts. It is the fault only if every one of `diagnoses` says so."""
     done, numbers = verification.rollout_complete(target)
     progressing: Mapping[str, Any] = target.condition("Progressing") or {}
     return Rollout(
         under_way=not done,
         past_deadline=progressing.get("reason") == "ProgressDeadlineExceeded",
-        own_change=diagnosis.finding is Finding.FAULT
-        and bool(diagnosis.failing_revision)
-        and diagnosis.top is not None
-        and diagnosis.top.object == target.title,
-        terminal_since=diagnosis.terminal_since,
+        own_change=all(
+            d.finding is Finding.FAULT and bool(d.failing_revision) and d.top is not None and d.top.object == target.title
+            for d in diagnoses
+        ),
+        terminal_since=diagnoses[0].terminal_since,
         progress=numbers,
     )
 

@@ -6,7 +6,7 @@ Each speaker is one small function. A speaker that cannot be evaluated speaks fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from ..api.v1alpha1.incident import Autonomy, Hypothesis, Incident, Plan, Score,
 from ..api.v1alpha1.ledger import Ledger, WorkloadRecord
 from ..api.v1alpha1.policy import Rule
 from . import breaker, freezes, scores, standing
+from . import runbooks as rb
 from .orders import Governing, Orders, governing_rule
 from .ownership import Owner
 from .snapshot import KubeObject
@@ -63,6 +64,8 @@ class Voices:
     neighbours: int = 0
     changed_at: datetime | None = None
     error_budget: BudgetAnswer | None = None
+    runbooks: rb.Consulted = rb.NOTHING
+    rollout_under_way: bool = False
 
     def score(self, which: Callable[[Voices, datetime], Score], now: datetime) -> Score:
         """Trust or risk, worked out once for one moment."""
@@ -281,6 +284,20 @@ def _rule_level(v: Voices, labels: dict[str, str]) -> Level:
     return found.rule.level if isinstance(found, Governing) else Level.L1
 
 
+def _runbook_orders(v: Voices, now: datetime) -> Iterator[Speaker]:
+    yield from rb.orders(v.runbooks)
+
+
+def _runbooks(v: Voices, now: datetime) -> Iterator[Speaker]:
+    """What holds at this moment. Where a runbook changed what stands first, the lower of with and without it acts (threats.md 19)."""
+    yield from rb.moment(v.runbooks, v.action.value, rollout_under_way=v.rollout_under_way)
+    if (first := v.runbooks.otherwise) is not None:
+        without = replace(v, hypothesis=first, evidence_sources=v.runbooks.otherwise_sources)
+        trust, risk = scores.trust(without, now), scores.risk(without, now)
+        because = f"a runbook put this first; without it {first.title} stands first, trust {trust.value}, risk {risk.value}"
+        yield Speaker(who="runbooks", level=min(Level.L3, trust.level, risk.level), because=line(because))
+
+
 def _caps(v: Voices, now: datetime) -> Iterator[Speaker]:
     yield from v.caps
 
@@ -308,6 +325,8 @@ SPEAKERS: tuple[Callable[[Voices, datetime], Iterator[Speaker]], ...] = (
     _raised_later,
     _staged,
     _relabelled,
+    _runbook_orders,
+    _runbooks,
     _caps,
     _guard,
 )
@@ -319,8 +338,8 @@ def workload_record(ledger: Ledger | None, uid: str) -> WorkloadRecord | None:
 
 
 def ordered(v: Voices, now: datetime) -> Level:
-    """What is written, without what is merely so at the moment: rule, ceilings, max-level annotations."""
-    return min(s.level for speaker in (_rule, _ceilings, _max_level) for s in speaker(v, now))
+    """What is written, without what is merely so at the moment: rule, ceilings, max-level annotations, neverAutomatic of runbooks."""
+    return min(s.level for speaker in (_rule, _ceilings, _max_level, _runbook_orders) for s in speaker(v, now))
 
 
 def effective(v: Voices, now: datetime) -> Autonomy:

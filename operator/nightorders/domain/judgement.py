@@ -89,6 +89,8 @@ def voices(
         neighbours=s.neighbours,
         changed_at=s.changed_at,
         error_budget=s.error_budget,
+        runbooks=s.runbooks,
+        rollout_under_way=s.rollout is not None and s.rollout.under_way,
         caps=tuple(caps),
         plan=plan,
         execution=execution or (execution_id(plan.digest) if plan else ""),

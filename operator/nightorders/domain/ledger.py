@@ -6,9 +6,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
+from ..api.v1alpha1.common import Category
 from ..api.v1alpha1.incident import Execution, Incident, Pause
 from ..api.v1alpha1.ledger import (
     HealthyRevision,
+    JudgementRecord,
     LedgerSpec,
     Outcome,
     PauseRecord,
@@ -93,8 +95,8 @@ def remember_broken(spec: LedgerSpec, broken: tuple[Preexisting, ...]) -> Ledger
     return spec.model_copy(update={"preexisting": broken[:512]})
 
 
-def note(spec: LedgerSpec, entry: Rejection | ShadowScore) -> LedgerSpec:
-    """Remembers a rejection, or the score of a decision made in Shadow. Doing it twice is doing it once."""
+def note(spec: LedgerSpec, entry: Rejection | ShadowScore | JudgementRecord) -> LedgerSpec:
+    """Remembers a rejection, the score of a decision made in Shadow, or a human's judgement. Doing it twice is doing it once."""
     match entry:
         case Rejection():
             if any((r.plan, r.by) == (entry.plan, entry.by) for r in spec.rejections):
@@ -103,6 +105,19 @@ def note(spec: LedgerSpec, entry: Rejection | ShadowScore) -> LedgerSpec:
         case ShadowScore():
             others = tuple(s for s in spec.shadows if (s.incident_uid, s.action) != (entry.incident_uid, entry.action))
             return spec.model_copy(update={"shadows": (*others, entry)[-512:]})
+        case JudgementRecord():
+            rest = tuple(j for j in spec.judgements if (j.incident_uid, j.by) != (entry.incident_uid, entry.by))
+            return spec.model_copy(update={"judgements": (*rest, entry)[-512:]})
+
+
+def judged(spec: LedgerSpec) -> dict[tuple[Category, str], tuple[int, int]]:
+    """(category, grade) of what stood first → (right, wrong), as humans say. An Incident counts once, with its latest judgement."""
+    latest = {j.incident_uid: j for j in spec.judgements}
+    counts: dict[tuple[Category, str], tuple[int, int]] = {}
+    for j in latest.values():
+        right, wrong = counts.get((j.category, j.grade), (0, 0))
+        counts[(j.category, j.grade)] = (right + j.right, wrong + (not j.right))
+    return counts
 
 
 def remember_namespace(spec: LedgerSpec, namespace: str) -> LedgerSpec:
@@ -154,6 +169,7 @@ def confirmed(incident: Incident, e: Execution) -> Literal["No", "Human", "Signa
     if e.by == "human":
         return "Human"
     v = incident.status.verification
-    queries = {c.name for c in incident.status.plan.verify.checks if c.promql} if incident.status.plan else set()
+    # Those of the policy: whoever writes a runbook must not be able to earn trust with a query that always passes.
+    queries = {c.name for c in incident.status.plan.verify.checks if c.promql and not c.runbook} if incident.status.plan else set()
     passed = {m.check for m in v.measurements if m.verdict == "Pass"} if v else set()
     return "Signal" if queries & passed else "No"

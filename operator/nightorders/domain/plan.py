@@ -39,6 +39,7 @@ class Proposal:
     `patch` is a JSON merge patch of the target without metadata; `after_sha256` the digest of the spec it leads to.
     `caps` are ceilings on the level; `preflight` refuses where the action must not run at all. `at_once`: healthy pods that may be
     down at the same time; `scaled_by`: the autoscaler that owns spec.replicas, which the digests then leave out.
+    `checks`: of runbooks, beside those of the rule that governs.
     """
 
     action: ActionType
@@ -59,6 +60,7 @@ class Proposal:
     at_once: int = 0
     scaled_by: str = ""
     undo: Literal["Exact", "SelfHealing", "None"] = "Exact"
+    checks: tuple[CheckSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,9 @@ def execution_id(digest: str) -> str:
 
 
 def rule_verify(proposal: Proposal, rule: Rule, namespace: str) -> VerifySpec:
-    """The rule's verification for this target."""
-    return verify_spec(rule.verify, variables_of(proposal.target, namespace))
+    """The rule's verification for this target, and what runbooks add to it."""
+    own = verify_spec(rule.verify, variables_of(proposal.target, namespace))
+    return own.model_copy(update={"checks": (*own.checks, *proposal.checks)}) if proposal.checks else own
 
 
 def variables_of(target: KubeObject, namespace: str) -> dict[str, str]:

@@ -100,6 +100,15 @@ def selectors(tree: promql.Expr) -> list[promql.VectorSelector]:
     return found
 
 
+def series_names(query: str) -> tuple[str, ...]:
+    """The metric names in a query, in order, without those that only a regular expression gives. Raises RefusedError."""
+    found = selectors(_parsed(query))
+    named = [
+        s.name or next((m.value for m in s.matchers.matchers if m.name == "__name__" and m.op == promql.MatchOp.Equal), "") for s in found
+    ]
+    return tuple(dict.fromkeys(n for n in named if n))
+
+
 def _parsed(query: str) -> promql.Expr:
     if len(query) > MAX_LENGTH:
         raise RefusedError(f"the query is {len(query)} characters long; at most {MAX_LENGTH} are read")

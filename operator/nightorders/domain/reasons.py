@@ -85,5 +85,7 @@ class Reason(StrEnum):
     CHANNEL_UNKNOWN = "ChannelUnknown"  # a policy names a channel that is not defined or cannot be used
     RECOVERED_BY_ITSELF = "RecoveredByItself"
     NO_FAULT = "NoFault"
+    JUDGED = "Judged"  # a human said what the cause was
+    RUNBOOK_PROBLEMS = "RunbookProblems"  # a runbook leaves something open, or says something that cannot be obeyed
     RECORD_TAMPERED = "RecordTampered"  # the Incident's record is not the one that the operator wrote (docs/audit.md)
     TRY_AGAIN = "TryAgain"  # a port failed; the message says which and when the next try is

@@ -11,6 +11,7 @@ from . import journal
 from .diagnosis import Diagnosis, Finding
 from .digest import sha256
 from .reasons import Reason
+from .runbooks import Consulted, news, shown
 
 SIZE_LIMIT = 56 * 1024  # bytes; an Incident stays below 64 KiB with its spec and annotations of ordinary size
 
@@ -107,6 +108,14 @@ class Record:
             changes=d.changes,
             cost=d.cost,
         )
+
+    def runbooks(self, found: Consulted) -> Self:
+        """Puts what matches into the status; what is new about it into the story."""
+        before = self._status.runbooks
+        after = shown(found, before, self.now)
+        for what in news(before, after):
+            self.story(what)
+        return self if after == before else self.set(runbooks=after)
 
     def execution(self, changed: Execution) -> Self:
         """Adds the execution, or replaces the one with its id."""

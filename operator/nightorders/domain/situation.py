@@ -14,6 +14,7 @@ from .gates import DisruptionBudget, Rollout, Stop
 from .orders import Orders
 from .ownership import Owner
 from .plan import NoProposal, Proposal
+from .runbooks import NOTHING, Consulted
 from .snapshot import Absent, KubeObject, NotLooked
 
 
@@ -55,7 +56,8 @@ class Situation:
     `changed_at`: when somebody else changed the target after the failing release (domain/interference.py). `error_budget`: None
     unless the rule asks for one. `namespace_pods`: Ready pods of the namespace; `fleet_workloads`: workloads of the cluster; None:
     nobody counted. `owner_object`: the GitOps object that a running execution pauses. `claim_over`: why the alert behind the Incident no
-    longer holds, as its source says; empty: it does, or nobody can tell.
+    longer holds, as its source says; empty: it does, or nobody can tell. `runbooks`: what the namespace's runbooks say; `diagnosis` is
+    ranked with them already.
     """
 
     operator: Operator
@@ -88,3 +90,4 @@ class Situation:
     patch_unread: bool = False
     caps: tuple[Speaker, ...] = ()
     claim_over: str = ""
+    runbooks: Consulted = NOTHING

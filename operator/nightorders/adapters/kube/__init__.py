@@ -4,7 +4,7 @@ from .client import KubeClient
 from .events import EventAnnouncer, LaterAnnouncer
 from .reader import Reader
 from .resources import Resources
-from .stores import IncidentStore, LedgerStore, PolicyStore
+from .stores import IncidentStore, LedgerStore, PolicyStore, RunbookStore
 from .target import Target
 from .watch import Watcher
 
@@ -17,6 +17,7 @@ __all__ = [
     "PolicyStore",
     "Reader",
     "Resources",
+    "RunbookStore",
     "Target",
     "Watcher",
 ]

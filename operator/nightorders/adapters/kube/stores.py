@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ...api.meta import API_VERSION, FINALIZER, line
 from ...api.meta import Resource as Kind
-from ...api.v1alpha1 import ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, LedgerSpec, RemediationPolicy
+from ...api.v1alpha1 import ClusterRemediationPolicy, Incident, IncidentStatus, Ledger, LedgerSpec, RemediationPolicy, Runbook
 from ...domain.mergepatch import replace_patch
 from ...ports import NotFoundError, PermanentError, Unreadable
 from ..errors import Write, translated
@@ -124,6 +124,21 @@ class PolicyStore(_Store):
         if patch:
             path = _path(type(policy), policy.metadata.namespace, policy.metadata.name, "status")
             await self._patch(type(policy), path, policy, {"status": patch})
+
+
+class RunbookStore(_Store):
+    """Implements `Runbooks`."""
+
+    async def of(self, namespace: str) -> list[Runbook | Unreadable]:
+        if not namespace:  # would ask for every namespace's
+            raise PermanentError("runbooks of which namespace?")
+        return await self._list(Runbook, namespace)
+
+    async def save_status(self, runbook: Runbook, status: Mapping[str, Any]) -> None:
+        # As with policies: a patch, under the version that was read.
+        if patch := replace_patch(runbook.status.wire(), status):
+            path = _path(Runbook, runbook.metadata.namespace, runbook.metadata.name, "status")
+            await self._patch(Runbook, path, runbook, {"status": patch})
 
 
 class LedgerStore(_Store):

@@ -5,6 +5,7 @@ from .common import ActionType, Category, ObjectRef
 from .incident import Incident, IncidentSpec, IncidentStatus, Phase, Plan
 from .ledger import Ledger, LedgerSpec
 from .policy import RemediationPolicy
+from .runbook import Runbook
 
 __all__ = [
     "ActionType",
@@ -19,4 +20,5 @@ __all__ = [
     "Phase",
     "Plan",
     "RemediationPolicy",
+    "Runbook",
 ]

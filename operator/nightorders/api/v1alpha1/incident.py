@@ -299,6 +299,7 @@ class CheckSpec(Model):
     max: ShortLine | None = None
     min: ShortLine | None = None
     condition: ShortLine | None = None
+    runbook: Annotated[Name | None, Field(description="The runbook that added it; absent: the policy's own.")] = None
 
 
 class ApprovalNeeds(Model):
@@ -587,6 +588,49 @@ class Taken(Model):
     at: Time
 
 
+class SymptomReading(Model):
+    """What came back when a runbook's symptom was asked for."""
+
+    name: Word
+    state: Annotated[
+        Literal["Present", "Absent", "NoData"], Field(description="Present: as the runbook says; NoData: nothing can tell, and why.")
+    ]
+    value: ShortLine = ""
+    message: Line = ""
+    at: Time
+
+
+class RunbookMatch(Model):
+    """A runbook of the team that is about this Incident."""
+
+    name: Name
+    because: Annotated[Line, Field(description="What of it fits here.")]
+    statement: Annotated[Line, Field(description="The usual cause, as the runbook says; no evidence of this Incident.")] = ""
+    category: Category | None = None
+    action: ShortLine = ""
+    approvers: Annotated[ShortLine, Field(description="Whom to ask, as the runbook says; it grants nothing.")] = ""
+    url: Annotated[str, Field(max_length=512)] = ""
+    symptoms: Annotated[tuple[SymptomReading, ...], Field(max_length=4)] = ()
+    ranked: Annotated[Line, Field(description="What it moved up, past what; empty: nothing.")] = ""
+    at: Annotated[Time, Field(description="When it first matched.")]
+
+
+class Judgement(Model):
+    """What a human says was the cause. Admission has held the name against the writer."""
+
+    by: Username
+    at: Time
+    verdict: Annotated[
+        Literal["Right", "Wrong"], Field(description="Whether what stood first then names this cause: category and object, both.")
+    ]
+    cause: Annotated[ShortLine, Field(description="Kind/name, as the human says.")]
+    category: Category
+    because: Line = ""
+    first_category: Annotated[Category, Field(description="What stood first then.")]
+    first_object: ShortLine
+    first_grade: Annotated[Literal["A", "B", "C", "D"], Field(description="How strongly the evidence supported that.")]
+
+
 class Cost(Model):
     """What the diagnosis cost."""
 
@@ -632,6 +676,19 @@ class IncidentStatus(ConditionedStatus):
     ] = ()
     taken: Annotated[Taken | None, Field(description="Somebody said `nightorders take`: advice only, nobody else is called.")] = None
     escalation: Escalation | None = None
+    runbooks: Annotated[
+        tuple[RunbookMatch, ...], Field(max_length=8, json_schema_extra=ATOMIC, description="Runbooks that match, the first eight by name.")
+    ] = ()
+    judgement: Annotated[
+        tuple[Judgement, ...],
+        Field(
+            max_length=4, json_schema_extra=ATOMIC, description="What humans say was the cause: one for each, the last four, newest last."
+        ),
+    ] = ()
+    judgements_seen: Annotated[
+        tuple[Annotated[str, Field(max_length=16, pattern=r"^[0-9a-f]{16}$")], ...],
+        Field(max_length=64, json_schema_extra=ATOMIC, description="Digests of the judge.nightorders.dev/* annotations that are recorded."),
+    ] = ()
     timeline: Annotated[
         tuple[TimelineEntry, ...],
         Field(max_length=192, json_schema_extra=ATOMIC, description="The story, as a chain that can be verified."),

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ..meta import UID, Column, Count, Level, Model, Name, Names, Resource, Sha256, ShortLine, Time, Word
-from .common import ActionType
+from .common import ActionType, Category
 from .incident import ATOMIC, Head, Pause
 
 
@@ -53,6 +53,18 @@ class Rejection(Model):
     plan: Sha256
     action: ActionType
     workload: ShortLine
+    by: ShortLine
+    at: Time
+
+
+class JudgementRecord(Model):
+    """A human's judgement of a diagnosis: one for each Incident and user, the latest."""
+
+    incident: Name
+    incident_uid: UID
+    category: Annotated[Category, Field(description="Of what stood first.")]
+    grade: Annotated[Literal["A", "B", "C", "D"], Field(description="Of what stood first.")]
+    right: bool
     by: ShortLine
     at: Time
 
@@ -159,6 +171,7 @@ class LedgerSpec(Model):
     preexisting: Annotated[tuple[Preexisting, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
     rejections: Annotated[tuple[Rejection, ...], Field(max_length=128, json_schema_extra=ATOMIC)] = ()
     shadows: Annotated[tuple[ShadowScore, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
+    judgements: Annotated[tuple[JudgementRecord, ...], Field(max_length=512, json_schema_extra=ATOMIC)] = ()
     pauses: Annotated[tuple[PauseRecord, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
     audit: AuditBook = Field(default_factory=AuditBook)
     namespaces: Annotated[

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from ...api.meta import FINALIZER
+from ..opinions import recorded
+from ..reasons import Reason
 from ..record import is_closed, running
 from ..situation import Situation
 from ..snapshot import KubeObject
@@ -64,6 +66,9 @@ def next_step(s: Situation, now: datetime) -> Step:
         return ReleaseFinalizer()
     if s.incident.metadata.deletion_timestamp is not None:
         return Idle("the Incident is being deleted and nothing of ours is pending", None)
+    if (said := recorded(s.incident, now)) is not None:  # also of one that is closed: mostly that is when the cause is known
+        news = (Reason.JUDGED, said.told) if said.entry is not None else None
+        return Save(said.status, SOON / 10, news, note=said.entry)
     if is_closed(status):
         return Idle("closed", None)
     if not isinstance(s.target, KubeObject):

@@ -96,7 +96,7 @@ def _looked(s: Situation, record: Record) -> Record:
     """Puts a fresh diagnosis into the status, unless it says what is there already (its times alone are no news)."""
     record.taken(taken_by(s.incident.metadata.annotations))
     d = s.diagnosis
-    return record if d is None else record.diagnosis(d)
+    return record if d is None else record.diagnosis(d).runbooks(s.runbooks)
 
 
 def _news(d: Diagnosis) -> tuple[Reason, str]:

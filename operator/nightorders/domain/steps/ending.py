@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from ...api.meta import line
 from ...api.v1alpha1.incident import Execution, Pause
-from ...api.v1alpha1.ledger import Rejection, ShadowScore
+from ...api.v1alpha1.ledger import JudgementRecord, Rejection, ShadowScore
 from .. import gitops
 from ..reasons import Reason
 from ..record import Record, withdraw
@@ -55,7 +55,7 @@ def save(
     announce: tuple[Reason, str] | None,
     *,
     warning: bool = False,
-    note: Rejection | ShadowScore | None = None,
+    note: Rejection | ShadowScore | JudgementRecord | None = None,
 ) -> Step:
     """A Save, or Idle when it would write what is there already."""
     status = record.done()

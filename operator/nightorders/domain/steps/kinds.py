@@ -10,7 +10,7 @@ from typing import Any
 from ...api.meta import Level
 from ...api.v1alpha1.common import ActionType
 from ...api.v1alpha1.incident import ApprovalNeeds, Execution, IncidentStatus, Pause
-from ...api.v1alpha1.ledger import Rejection, ShadowScore
+from ...api.v1alpha1.ledger import JudgementRecord, Rejection, ShadowScore
 from ..orders import Governing
 from ..plan import Proposal
 from ..reasons import Reason
@@ -40,7 +40,7 @@ class Save:
     again: timedelta | None
     announce: tuple[Reason, str] | None = None
     warning: bool = False
-    note: Rejection | ShadowScore | None = None
+    note: Rejection | ShadowScore | JudgementRecord | None = None
 
 
 @dataclass(frozen=True)
