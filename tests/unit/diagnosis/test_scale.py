@@ -11,7 +11,7 @@ from nightorders.diagnosis.anomalies.scale import scale
 from nightorders.diagnosis.hypotheses import Candidate
 from nightorders.diagnosis.world import World
 
-from .between import MINUTE, Raw, app, calling, made, service, told, world, written
+from .between import DAY, MINUTE, Raw, app, calling, made, service, told, world, written
 
 SCALED = written(5 * MINUTE, "spec", "replicas", by="kubectl", subresource="scale")
 APPLIED = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps({"spec": {"replicas": 3}})}
@@ -33,6 +33,16 @@ def test_somebody_scaled_it_to_zero_and_others_need_it() -> None:
     assert "asks for 3" in c.statement
     assert c.change is not None
     assert c.change.by == "kubectl"
+
+
+def test_zero_by_the_scale_subresource_leaves_the_field_without_an_owner() -> None:
+    """Seen on a real API server: `kubectl scale --replicas=0` drops `f:replicas` from every manager."""
+    w = scene(managed=[written(30 * DAY, "spec", "template", by="kubectl-client-side-apply")], annotations=APPLIED)
+    (c,) = found(w)
+    assert told([c]) == ["Scale Deployment/cart Edit A"]
+    made_so = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps({"spec": {"replicas": 0}})}
+    always = scene(managed=[written(30 * DAY, "spec", "template")], annotations=made_so)
+    assert told(found(always)) == ["Scale Deployment/cart C"]
 
 
 def test_without_a_change_and_without_a_former_count_it_stays_a_guess() -> None:

@@ -15,7 +15,7 @@ from ..hypotheses import Candidate, Cap, Mark
 from ..read import count, listed, mapping, number, objects, word
 from ..scene import Workload
 from ..world import World
-from .common import callers, complaints, edited, log_marks, made, saw_change, services_of, unread
+from .common import callers, complaints, edited, found, log_marks, made, saw_change, services_of, unread
 
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PURPOSE = re.compile(
@@ -40,7 +40,7 @@ def scale(world: World) -> Iterator[Candidate]:
 
 
 def _at_zero(world: World, w: Workload) -> Iterator[Candidate]:
-    change = edited(w.obj, "spec", "replicas", scale=True)
+    change = edited(w.obj, "spec", "replicas", scale=True) or _unowned(world, w)
     services = services_of(world, w)
     needs = tuple(dict.fromkeys(c.workload.title for s in services for c in callers(world, s.title) if c.workload.title != w.title))
     said = tuple(x for s in services for x in complaints(world, s.title))
@@ -71,6 +71,19 @@ def _at_zero(world: World, w: Workload) -> Iterator[Candidate]:
         caps=(*caps, *unread(world.scene, "HorizontalPodAutoscaler")),
         hits=hits,
     )
+
+
+def _unowned(world: World, w: Workload) -> ChangeRef | None:
+    """A write through the scale subresource that set zero: the API server then lets nobody own the field, whoever owned it before.
+
+    When it was, the ReplicaSet tells, whose own count the controller changed at that moment.
+    """
+    entries = [mapping(mapping(e.get("fieldsV1")).get("f:spec")) for e in objects(mapping(w.obj.raw.get("metadata")).get("managedFields"))]
+    if not any("f:template" in e for e in entries) or any("f:replicas" in e for e in entries) or not applied(w.obj):
+        return None
+    mine = found(world.scene, "ReplicaSet", w.current.name) if w.current is not None else None
+    followed = edited(mine, "spec", "replicas") if mine is not None else None
+    return ChangeRef(kind="Edit", at=followed.at if followed is not None else None)
 
 
 def _autoscaler(world: World, w: Workload) -> str:
