@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..api.v1alpha1.common import Category
 from ..api.v1alpha1.incident import BlastRadius, Change, Fact, Gap, Guess, Hypothesis, Owner
 from ..domain.diagnosis import Diagnosis, Finding
 from .evidence import Believed, Known, Register, safe
+from .grades import worth
 from .hypotheses import Candidate
 
 MOST_FACTS = 24
@@ -74,8 +76,10 @@ def _cited(answer: Answer, hypotheses: tuple[Hypothesis, ...]) -> str:
     """`…, which the registry does not have (e1, e2; grade A).`"""
     if not answer.grade or not hypotheses:
         return answer.message
-    ids = ", ".join(hypotheses[0].supported_by[:4])
-    return f"{answer.message.rstrip('.')} ({ids}; {answer.grade})."
+    first = hypotheses[0]
+    ids = ", ".join(first.supported_by[:4])
+    counted = f"; {first.confidence} %: {first.basis} like it were right" if first.confidence is not None else ""
+    return f"{answer.message.rstrip('.')} ({ids}; {answer.grade}{counted})."
 
 
 def _facts(register: Register, known: Iterable[Known]) -> tuple[Fact, ...]:
@@ -85,11 +89,15 @@ def _facts(register: Register, known: Iterable[Known]) -> tuple[Fact, ...]:
 
 
 def _hypothesis(register: Register, c: Candidate) -> Hypothesis:
+    # What was given up, and "something else", are no forecasts.
+    counted = None if c.refuted or c.category is Category.UNKNOWN else worth().get(c.grade)
     return Hypothesis(
         category=c.category,
         object=safe(c.object, 256),
         change=c.change,
         grade=c.grade,
+        confidence=counted.percent if counted else None,
+        basis=counted.basis if counted else "",
         statement=safe(c.statement),
         supported_by=register.cite(c.supporting)[:_CITED_PER_HYPOTHESIS],
         contradicted_by=register.cite(c.contradicting)[:_CITED_PER_HYPOTHESIS],

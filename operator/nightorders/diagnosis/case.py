@@ -62,11 +62,9 @@ class Case:
         )
 
     def saw_release(self, found: Introduced, shown: str) -> Observation:
-        """The difference between two ReplicaSets, as evidence."""
-        previous = found.previous.name if found.previous else "none"
-        return seen(
-            self.scene.listing("ReplicaSet"), f"ReplicaSet/{found.revision.name} against ReplicaSet/{previous}: {shown}", Channel.CHANGE
-        )
+        """The difference between two revisions, as evidence."""
+        previous = found.previous.title if found.previous else "none"
+        return seen(self.scene.listing(found.revision.kind), f"{found.revision.title} against {previous}: {shown}", Channel.CHANGE)
 
     def saw_health(self, revision: Revision) -> Observation:
         """Why we believe that a revision was healthy."""
@@ -74,6 +72,8 @@ class Case:
         if ready:
             told = ", ".join(f"{p.name} since {clock(p.ready_changed)[3:]}" for p in ready[:3])
             return seen(self.scene.listing("Pod"), f"{count(len(ready), 'pod')} of {revision.label} Ready: {told}", Channel.CONTRAST)
+        if revision.worked:
+            return seen(self.scene.listing(revision.kind), f"{revision.title} completed {clock(revision.worked)}", Channel.CONTRAST)
         at = self.history.recorded.get(revision.uid)
         text = f"uid {revision.uid}, template {revision.digest}, recorded complete and available {clock(at)}"
         return Observation(Channel.CONTRAST, "Ledger", "Ledger/ledger spec.healthyRevisions", at or self.scene.now, text)
@@ -92,6 +92,8 @@ class Case:
         released = self.workload.current.released if self.workload.current else None
         if ready and released and released - min(ready) >= _WORTH_TELLING:
             return f"{revision.label} was healthy for {span(released - min(ready))}"
+        if revision.worked:
+            return f"{revision.label} completed {clock(revision.worked)}"
         if revision.uid in self.history.serving:
             return f"{revision.label} still serves"
         if at := self.history.recorded.get(revision.uid):

@@ -155,6 +155,8 @@ def symptom_holds(snapshot: Snapshot, target: ObjectRef, now: datetime) -> bool 
     if _stuck(workload, report):
         return True
     state = assess(scene, workload, report)
+    if state.kind is Kind.FAULT:
+        return True
     if state.kind is Kind.UNKNOWN and state.reason not in ("ScaledToZero", "Paused", "PodsNotRead"):
         return True
     return False if state.kind is Kind.NO_FAULT else None

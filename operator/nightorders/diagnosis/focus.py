@@ -46,6 +46,8 @@ def focus(world: World, target: ObjectRef, obj: KubeObject) -> Focus:
         return Focus(target, obj, title, world.workloads, (title,), whole=True)
     workloads = tuple(dict.fromkeys(_titles(world, target.kind, obj)))
     mine = tuple(w for t in workloads if (w := _workload(world, t, obj)) is not None)
+    if not mine and obj.kind in ("Pod", "ReplicaSet"):
+        mine = (_guessed(world, obj) or world.scene.workload(obj),)
     return Focus(target, obj, title, mine, tuple(dict.fromkeys((title, *(w.title for w in mine)))))
 
 
@@ -54,6 +56,16 @@ def _workload(world: World, title: str, obj: KubeObject) -> Workload | None:
     if found is None and title == obj.title and obj.kind in (*WORKLOAD_KINDS, "ReplicaSet", "Pod"):
         return world.scene.workload(obj)
     return found
+
+
+def _guessed(world: World, obj: KubeObject) -> Workload | None:
+    """The workload whose template makes such pods, where the owners in between were not looked at."""
+    labels = words(mapping(obj.raw.get("metadata")).get("labels"))
+    for w in world.workloads:
+        selector = words(mapping(mapping(w.obj.raw.get("spec")).get("selector")).get("matchLabels"))
+        if selector and selector.items() <= labels.items() and obj.name.startswith(f"{w.name}-"):
+            return w
+    return None
 
 
 def _titles(world: World, kind: str, obj: KubeObject) -> Iterator[str]:

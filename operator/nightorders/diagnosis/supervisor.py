@@ -26,10 +26,11 @@ from .focus import KINDS, Focus, focus
 from .hypotheses import Candidate, Cap, Mark, rank
 from .origins import origins
 from .origins.crash import dead_dependency
-from .read import clock, listed
+from .read import clock, latest, listed
 from .scene import Scene, Workload
 from .specialists import changes, topology
 from .symptom import Symptom, symptom_of
+from .views import CALM
 from .world import World
 
 STALE_AFTER = timedelta(minutes=2)
@@ -186,9 +187,17 @@ class _Examination:
             marks=() if symptom.claimed and not symptom.against else (Mark(name, symptom.seen),),
             inferred=2 if symptom.claimed else 1 if symptom.state.kind is Kind.PROGRESSING else 0,  # (what is on its way may yet fail)
             counterfactual=symptom.state.kind is Kind.NO_FAULT,
-            caps=self._world.caps,
+            caps=(*self._world.caps, *self._restless()),
             refuted=safe(symptom.against, 900),
         )
+
+    def _restless(self) -> Iterator[Cap]:
+        """What is well now and failed minutes ago may fail again."""
+        for w in self._focus.workloads:
+            ends = [c.latest_run.finished for p in w.pods for c in p.containers if c.latest_run and c.latest_run.exit_code]
+            last = latest(*ends)
+            if last is not None and self._scene.now - last < CALM:
+                yield Cap("B", f"a container of {w.title} ended badly {clock(last)}")
 
     def _something(self, symptom: Symptom) -> Candidate:
         """Unknown: something that nobody named. A dead dependency speaks for it, if no candidate is that."""

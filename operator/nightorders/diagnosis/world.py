@@ -13,14 +13,14 @@ from .case import Case
 from .changes import history
 from .claim import Claim
 from .findings import Finding, Trouble
-from .graph import WORKLOAD_KINDS, Graph, build
+from .graph import BARE_KINDS, WORKLOAD_KINDS, Graph, build
 from .hypotheses import Candidate, Cap
 from .read import earliest
 from .scene import Scene, Workload
 from .specialists import logs
 from .specialists.logs import Clue, LogReport
 from .specialists.workload import WorkloadReport, examine
-from .views import Pod
+from .views import Pod, controller_of
 
 T = TypeVar("T")
 _NO_REPORT = WorkloadReport((), frozenset(), (), None, None)
@@ -54,7 +54,15 @@ class World:
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
         """Every workload of the namespace that nothing else in the snapshot controls, by kind and name."""
-        return tuple(self.scene.workload(o) for kind in WORKLOAD_KINDS for o in self.scene.all(kind))
+        titles = {o.title for kind in (*WORKLOAD_KINDS, *BARE_KINDS) for o in self.scene.all(kind)}
+        found = []
+        for kind in (*WORKLOAD_KINDS, *BARE_KINDS):
+            for obj in self.scene.all(kind):
+                _, owner_kind, owner = controller_of(obj)
+                # (What is controlled by something that is not in the snapshot, such as an Argo Rollout, stands for itself.)
+                if not owner or (kind in WORKLOAD_KINDS and f"{owner_kind}/{owner}" not in titles):
+                    found.append(self.scene.workload(obj))
+        return tuple(found)
 
     def workload(self, title: str) -> Workload | None:
         """The workload with that title (`Kind/name`)."""
