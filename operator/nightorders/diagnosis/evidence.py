@@ -20,6 +20,8 @@ EVIDENCE_LIMIT = 64
 CITED_LIMIT = 16
 _PLAIN = re.compile(r"[A-Za-z0-9._:/=@,-]+")
 _FLAGS = frozenset({"-n", "-c", "-l", "--previous"})
+# Marks without any width: with one of them inside, another name looks just like the real one.
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200d\u2060-\u2064\ufeff\ufff9-\ufffb]")
 
 Source = Literal["Kubernetes", "Prometheus", "Logs", "Ledger"]
 
@@ -36,8 +38,13 @@ class Channel(Enum):
 
 
 def safe(text: str, limit: int = 1024) -> str:
-    """Text from the cluster as it may be shown: without secrets, control characters and line breaks."""
-    return line(redact(text), limit)
+    """Text from the cluster as it may be shown: without secrets, control characters and line breaks; invisible marks are spelled out."""
+    shown = redact(text)
+    return line(shown if shown.isascii() else _INVISIBLE.sub(_spelled, shown), limit)
+
+
+def _spelled(mark: re.Match[str]) -> str:
+    return f"<U+{ord(mark[0]):04X}>"
 
 
 @dataclass(frozen=True)
