@@ -33,6 +33,7 @@ from .adapters.kube import (
     PolicyStore,
     Reader,
     Resources,
+    RunbookStore,
     Target,
     Watcher,
 )
@@ -54,6 +55,7 @@ from .controller.pauses import EVERY as PAUSES_EVERY
 from .controller.pauses import Pauses
 from .controller.queue import WorkQueue
 from .controller.reconciler import Key, Reconciler
+from .controller.runbooks import RunbookKeeper
 from .controller.watchman import Watchman
 from .domain import escalation
 from .domain.redaction import redact
@@ -68,6 +70,7 @@ WATCH_SILENCE = 330.0
 REMEMBERED_WRITES = 10_000
 ANSWER_SECONDS = 0.05
 COALESCE = timedelta(seconds=0.5)
+RUNBOOKS_SETTLE = timedelta(seconds=0.2)
 CALL_WORKERS = 16  # a slow channel holds at most one of them
 
 
@@ -190,7 +193,8 @@ class Run:
 
         announcer = LaterAnnouncer(EventAnnouncer(c.client, c.clock, instance=settings.identity, on_lost=lost), on_lost=lost)
         self._announcer = announcer
-        ports = Ports(c.clock, c.reader, self._incidents, policies, ledgers, prometheus, guard)
+        runbooks = RunbookStore(c.client)
+        ports = Ports(c.clock, c.reader, self._incidents, policies, ledgers, prometheus, guard, runbooks)
         self._subjects = Subjects()
         gatherer = Gatherer(ports, operator, neighbours=self._subjects.others)
         executor = Executor(
@@ -230,6 +234,8 @@ class Run:
         self.call_queue: WorkQueue[Key] = WorkQueue("calls", caller.look, workers=CALL_WORKERS)
         orders = OrderBook(c.clock, c.reader, policies, ledgers, executor.book, settings.namespace, self._notifier)
         self.order_queue: WorkQueue[str] = WorkQueue("orders", orders.reconcile, workers=1)
+        self._runbooks = RunbookKeeper(c.clock, runbooks, prometheus)
+        self.runbook_queue: WorkQueue[str] = WorkQueue("runbooks", self._runbooks.reconcile, workers=1)
         self._archivist = Archivist(
             c.clock, self._incidents, ledgers, announcer, signer, print_lines, lambda n, t: self.audit_queue.add(n, t)
         )
@@ -290,6 +296,8 @@ class Run:
         try:
             found = await self._incidents.list()
             await self._archivist.compare(found)
+            for namespace in self._runbooks.listed(found):
+                self.runbook_queue.add(namespace, RUNBOOKS_SETTLE)
             for incident in found:
                 if isinstance(incident, Incident):
                     listed[(incident.metadata.namespace, incident.metadata.name)] = incident.metadata.resource_version
@@ -369,13 +377,14 @@ class Run:
 
     async def _lead(self, lease: LeaderLease) -> None:
         await asyncio.to_thread(self._notifier.channels)  # loads what it needs while nothing waits for the loop
-        made = registry(self._heard, self.order_queue.add, self._hearing, self._subjects, self._own.is_own)
+        made = registry(self._heard, self.order_queue.add, self._hearing, self._subjects, self._own.is_own, self._runbook_changed)
         self.waiting_for = "the watches on our own kinds are starting"
         await asyncio.gather(self._janitor.prove(), self._first_comparison())
         jobs = [
             self.incident_queue.run(),
             self.namespace_queue.run(),
             self.order_queue.run(),
+            self.runbook_queue.run(),
             self.audit_queue.run(),
             self.call_queue.run(),
             self._watchman.watch(self.namespace_queue.add, self.order_queue.add, self._wake),
@@ -405,7 +414,9 @@ class Run:
     async def _first_comparison(self) -> None:
         """What the books say of each record, before the first pass writes on in any of them."""
         try:
-            await self._archivist.compare(await self._incidents.list())
+            found = await self._incidents.list()
+            self._runbooks.listed(found)
+            await self._archivist.compare(found)
         except PortError as error:
             log.warning("cannot compare the records with the books of heads yet", error=str(error))
 
@@ -426,12 +437,18 @@ class Run:
         self.call_queue.add(key, COALESCE)
 
     def _decided(self, incident: Incident) -> None:
-        """We wrote an Incident ourselves: whom it waits for may have to be called."""
+        """We wrote an Incident ourselves: whom it waits for may have to be called, and a runbook may have matched."""
+        if namespace := self._runbooks.note(incident):
+            self.runbook_queue.add(namespace, RUNBOOKS_SETTLE)
         if escalation.waiting(incident) is not None:
             self.call_queue.add((incident.metadata.namespace, incident.metadata.name), COALESCE)
 
+    def _runbook_changed(self, namespace: str) -> None:
+        """A runbook came, changed or went (or we wrote its status: then there is nothing to write)."""
+        self.runbook_queue.add(namespace, RUNBOOKS_SETTLE)
+
     def _queues(self) -> tuple[WorkQueue[Any], ...]:
-        return (self.incident_queue, self.namespace_queue, self.order_queue, self.call_queue, self.audit_queue)
+        return (self.incident_queue, self.namespace_queue, self.order_queue, self.runbook_queue, self.call_queue, self.audit_queue)
 
     async def _gauges(self) -> None:
         metrics.CHANNELS.labels(state="Usable").set(len(self._notifier.channels()))

@@ -223,7 +223,9 @@ def _who(incident: Incident, wait: Wait) -> str:
         case _:
             first = f"whoever may change {target}"
     owners = ", ".join(o.who for o in incident.status.owners[:3])
-    return first + (f"; likely responsible: {owners}" if owners else "")
+    ask = ", ".join(dict.fromkeys(m.approvers for m in incident.status.runbooks if m.approvers))
+    said = f"; runbooks say to ask: {ask}" if ask else ""
+    return first + said + (f"; likely responsible: {owners}" if owners else "")
 
 
 def _breaker(status: IncidentStatus) -> str:

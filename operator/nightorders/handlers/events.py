@@ -65,8 +65,9 @@ def registry(
     hearing: Hearing,
     subjects: Subjects,
     is_own_write: Callable[[Key, str], Awaitable[bool]],
+    runbooks: Callable[[str], None] = lambda _: None,
 ) -> kopf.OperatorRegistry:
-    """Handlers for Incidents and policies."""
+    """Handlers for Incidents, policies and runbooks."""
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
@@ -93,6 +94,10 @@ def registry(
     @kopf.on.event(GROUP, VERSION, "clusterremediationpolicies", registry=made)
     async def on_cluster_policy(**_: Any) -> None:
         orders("")
+
+    @kopf.on.event(GROUP, VERSION, "runbooks", registry=made)
+    async def on_runbook(namespace: str | None, **_: Any) -> None:
+        runbooks(namespace or "")
 
     return made
 
