@@ -49,6 +49,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=CODES)(reject)
     app.command(epilog=CODES)(withdraw)
     app.command(epilog=CODES)(take)
+    app.command(epilog=CODES)(judge)
     app.command(epilog=CODES)(stop)
     app.command(epilog=CODES)(resume)
     app.command(epilog=CODES)(patch)
@@ -56,6 +57,10 @@ def add_to(app: typer.Typer) -> None:
     from .policy import app as policy
 
     app.add_typer(policy, name="policy")
+
+    from .runbook import app as runbook
+
+    app.add_typer(runbook, name="runbook")
 
     from .audit import audit
 
@@ -293,6 +298,37 @@ def take(
         _typed(hold.annotated(incident, session.namespace, notes, session.flags))
         if not back:
             _then(("nightorders", "take", incident, "-n", session.namespace, "--give-back"), "when you are done", session.flags)
+        return 0
+
+    _run(work)
+
+
+def judge(
+    incident: IncidentName,
+    right: Annotated[bool, typer.Option("--right", help="What stands first was the cause.")] = False,
+    cause: Annotated[str, typer.Option(metavar="KIND/NAME", help="What was the cause instead, such as ConfigMap/checkout.")] = "",
+    category: Annotated[str, typer.Option(help="With --cause: the mechanism, such as BadConfiguration.")] = "",
+    because: Annotated[str, typer.Option(help="How you know; it is kept with the Incident.")] = "",
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Say what the cause really was, as yourself; also of an Incident that is closed. It is recorded, and counted per category and grade."""
+
+    async def work() -> int:
+        from . import answer, hold
+        from . import judge as command
+        from .session import Where, connect
+        from .session import incident as read
+
+        async with connect(Where(namespace, kubeconfig, context)) as session:
+            found = await read(session, incident)
+            text = command.text_of(found, right=right, cause=cause, category=category, because=because)
+            user = await answer.who(session)
+            written = await command.judge(session, found, text, user)
+        _done(f"judged as {user}: {command.verdict(found, text, user)}")
+        _typed(hold.annotated(incident, session.namespace, [f"{k}={v}" for k, v in written.items()], session.flags))
+        _then(("nightorders", "show", incident, "-n", session.namespace), "what is recorded", session.flags)
         return 0
 
     _run(work)

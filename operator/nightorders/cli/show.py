@@ -16,10 +16,12 @@ from ..api.v1alpha1.incident import (
     Measurement,
     Phase,
     Plan,
+    RunbookMatch,
     Score,
     TimelineEntry,
     Verification,
 )
+from ..api.v1alpha1.runbook import NO_ACTION
 from ..domain.reasons import Reason
 from . import paste, story
 from .document import Code, Diff, Document, Row, Say, Section, Tone, section
@@ -36,6 +38,7 @@ def document(incident: Incident, now: datetime, flags: Sequence[str] = ()) -> Do
         (
             section("Summary", _head(incident, now)),
             *story.findings(s, now),
+            section("Runbooks", (row for m in s.runbooks for row in _runbook(m, now))),
             section("Plan", plan_rows(s, s.plan, now, flags) if s.plan else _no_plan(s)),
             section("Who decides", _levels(s)),
             *score_sections(s.autonomy),
@@ -45,6 +48,7 @@ def document(incident: Incident, now: datetime, flags: Sequence[str] = ()) -> Do
             section("Execution", (row for e in s.executions for row in _execution(e, now))),
             section("Verification", _verification(s.verification, now)),
             section("Called", _escalation(s.escalation, now)),
+            section("Judged by humans", _judged(s, now)),
             section("Where it stands", _conditions(s, now)),
             section("Timeline", (*(_told(t, now) for t in s.timeline), *_head_of_chain(s, now))),
             story.evidence(s, now),
@@ -208,6 +212,34 @@ def _escalation(e: Escalation | None, now: datetime) -> Iterator[Row]:
         tone = {"Delivered": Tone.GOOD, "Failed": Tone.BAD}.get(d.state, Tone.WARN)
         tries = f" after {d.attempts} tries" if d.attempts > 1 else ""
         yield Say(f"{d.channel}: {d.state}{tries}, {both(d.at, now)}{f': {d.message}' if d.message else ''}", tone=tone)
+
+
+def _runbook(m: RunbookMatch, now: datetime) -> Iterator[Row]:
+    yield Say(f"{m.name}: {m.because}, since {both(m.at, now)}", tone=Tone.STRONG)
+    if m.statement or m.category:
+        yield Say(
+            f"usually: {' '.join(part for part in (m.category or '', m.statement) if part)} (no evidence of this Incident)", 1, bullet=False
+        )
+    for r in m.symptoms:
+        told = "".join((f" {r.value}" if r.value else "", f" ({r.message})" if r.message else ""))
+        yield Say(f"{r.name}: {r.state}{told}, {both(r.at, now)}", 1, {"Absent": Tone.WARN, "NoData": Tone.WARN}.get(r.state, Tone.PLAIN))
+    if m.ranked:
+        yield Say(f"ranks {m.ranked}", 1, bullet=False)
+    if m.action:
+        yield Say(f"what helps: {'nothing that the operator could do' if m.action == NO_ACTION else m.action}", 1, bullet=False)
+    if m.approvers:
+        yield Say(f"ask: {m.approvers}", 1, bullet=False)
+    if m.url:
+        yield Say(m.url, 1, bullet=False)
+
+
+def _judged(s: IncidentStatus, now: datetime) -> Iterator[Row]:
+    for j in s.judgement:
+        first = f"{j.first_category} {j.first_object} (grade {j.first_grade})"
+        told = f"right: {first}" if j.verdict == "Right" else f"wrong: it was {j.category} {j.cause}, not {first}"
+        yield Say(f"{j.by}, {both(j.at, now)}: {told}", tone=Tone.GOOD if j.verdict == "Right" else Tone.BAD)
+        if j.because:
+            yield Say(f"because: {j.because}", 1, bullet=False)
 
 
 def _told(t: TimelineEntry, now: datetime) -> Say:
