@@ -56,7 +56,7 @@ def verdict(incident: Incident, text: str, username: str) -> str:
     top = opinions.first(incident.status)
     assert isinstance(said, opinions.Said), "text_of writes what can be read"
     assert top is not None, "text_of asks for it"
-    right = not said.cause or said.category is top.category and opinions.same_object(said.cause, top.object, incident.metadata.namespace)
+    right = not said.cause or (said.category is top.category and opinions.same_object(said.cause, top.object, incident.metadata.namespace))
     return f"right: {top.title}" if right else f"wrong: it was {said.category} {said.cause}, not {top.title} (grade {top.grade})"
 
 
