@@ -49,7 +49,8 @@ class Recorded:
 def text(cause: str, category: str, because: str = "") -> str:
     """The annotation's text for that cause. Empty cause: what stands first is right."""
     said = f"cause={cause} category={category}" if cause else "right"
-    return said + (f" because={line(because.replace('|', '/'), BECAUSE_LIMIT)}" if because.strip() else "")
+    why = line(because.replace("|", "/"), BECAUSE_LIMIT)
+    return said + (f" because={why}" if why else "")
 
 
 def read(value: str) -> Said | str:
