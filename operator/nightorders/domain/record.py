@@ -199,8 +199,14 @@ def _hardly_any_details(status: IncidentStatus) -> IncidentStatus:
     return status.model_copy(update={name: getattr(status, name)[:4] for name in names})
 
 
+def _bare_runbooks(status: IncidentStatus) -> IncidentStatus:
+    """Which ones match, and whom they name; the rest stands in the runbooks themselves."""
+    bare = {"statement": "", "url": "", "symptoms": (), "ranked": ""}
+    return status.model_copy(update={"runbooks": tuple(m.model_copy(update=bare) for m in status.runbooks)})
+
+
 # The least painful first.
-REDUCTIONS = (_shorter_excerpts, _shorter_diff, _shorter_story, _shorter_texts, _fewer_details, _hardly_any_details)
+REDUCTIONS = (_shorter_excerpts, _shorter_diff, _shorter_story, _bare_runbooks, _shorter_texts, _fewer_details, _hardly_any_details)
 
 
 def fit(status: IncidentStatus) -> IncidentStatus:

@@ -80,7 +80,7 @@ def matching(
     """Those whose every written part fits, by name."""
     standing = {h.category for h in hypotheses if not h.refuted and (h.supported_by or h.category in NEUTRAL)}
     hits = ((r, _fits(r, incident, labels, standing)) for r in sorted(found, key=lambda r: r.metadata.name))
-    return tuple(Matched(r, line("; ".join(parts))) for r, parts in hits if parts is not None)
+    return tuple(Matched(r, line("; ".join(parts), 256)) for r, parts in hits if parts is not None)
 
 
 def _fits(runbook: Runbook, incident: Incident, labels: Mapping[str, str], standing: Collection[Category]) -> list[str] | None:
@@ -113,7 +113,7 @@ def query_of(symptom: Symptom, variables: Mapping[str, str]) -> str:
 def measured(symptom: Symptom, value: float | None, message: str, at: datetime) -> SymptomReading:
     """What an answer of Prometheus means: within the bounds the symptom is there."""
     if value is None:
-        return SymptomReading(name=symptom.name, state="NoData", message=line(message or "no answer"), at=at)
+        return SymptomReading(name=symptom.name, state="NoData", message=line(message or "no answer", 160), at=at)
     low = float(symptom.min) if symptom.min is not None else float("-inf")
     high = float(symptom.max) if symptom.max is not None else float("inf")
     bounds = " and ".join(
@@ -159,7 +159,7 @@ def ranked(diagnosis: Diagnosis, matched: Iterable[Matched]) -> tuple[Diagnosis,
         if _movable(here) and _movable(above) and here.category in spoken and above.category not in spoken and here.grade <= above.grade:
             order[i - 1], order[i] = here, above
             for name in spoken[here.category]:
-                moves.setdefault(name, line(f"{here.title} before {above.title}"))
+                moves.setdefault(name, line(f"{here.title} before {above.title}", 256))
             i += 1  # what was passed does not come back in the same pass
         i += 1
     consulted = Consulted(matched=every, moves=moves)
@@ -254,8 +254,8 @@ def _entry(m: Matched, before: RunbookMatch | None, move: str, now: datetime) ->
     old = {r.name: r for r in before.symptoms} if before else {}
     return RunbookMatch(
         name=m.name,
-        because=m.because,
-        statement=spec.hypothesis.statement if spec.hypothesis else "",
+        because=line(m.because, 256),
+        statement=line(spec.hypothesis.statement, 300) if spec.hypothesis else "",
         category=spec.hypothesis.category if spec.hypothesis else None,
         action=spec.action or "",
         approvers=spec.approvers,

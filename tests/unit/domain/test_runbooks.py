@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from nightorders.api.meta import Level
 from nightorders.api.v1alpha1 import Category, Runbook
-from nightorders.api.v1alpha1.incident import Hypothesis
+from nightorders.api.v1alpha1.incident import Evidence, Hypothesis
 from nightorders.domain import autonomy, promql
 from nightorders.domain import runbooks as rb
 from nightorders.domain.diagnosis import Diagnosis, Finding
+from nightorders.domain.digest import sha256
 from nightorders.domain.escalation import Wait, words
 from nightorders.domain.ledger import confirmed
 from nightorders.domain.plan import content_sha256, rule_verify
 from nightorders.domain.reasons import Reason
+from nightorders.domain.record import SIZE_LIMIT, fit
 from nightorders.domain.steps import Save, next_step
 from tests.unit.domain.make import (
     MINUTE,
@@ -382,3 +384,20 @@ def test_series_are_those_that_the_queries_name() -> None:
     spec = runbook(symptoms=[{"name": "x", "promql": 'a{x="b"} / sum({__name__="c"}) + d ==', "min": "1"}]).spec
     assert rb.series_of(spec, NAMESPACE) == {"errors": ("verify", "checks", 0, "promql")}
     assert promql.series_names('a{x="b"} / sum({__name__="c"}) + {__name__=~"d.*"}') == ("a", "c")
+
+
+@pytest.mark.threat(25)
+def test_fat_runbooks_never_make_an_incident_too_large() -> None:
+    """Eight runbooks with the longest texts, beside a long story: what is decided stays, their texts go first."""
+    symptoms = [{"name": f"s{i}", "promql": f"up{i}", "min": "1"} for i in range(4)]
+    long = {"hypothesis": {"category": "Probe", "statement": "x" * 1024}, "url": "https://x/" + "y" * 500, "approvers": "z" * 256}
+    found = [rb.Matched(runbook(f"r{i}", symptoms=symptoms, **long), "b" * 1024) for i in range(rb.SHOWN)]
+    asked = tuple(replace(m, symptoms=tuple(rb.measured(s, None, "m" * 2000, NOW) for s in m.runbook.spec.symptoms)) for m in found)
+    entries = rb.shown(rb.Consulted(matched=asked), (), NOW)
+    assert len("".join(e.model_dump_json(by_alias=True, exclude_none=True) for e in entries)) < 24 * 1024
+    evidence = tuple(
+        Evidence(id=f"e{i}", source="Logs", query="q" * 900, at=NOW, excerpt="x" * 1000, sha256=sha256("x")) for i in range(60)
+    )
+    status = fit(running_status().model_copy(update={"runbooks": entries, "evidence": evidence}))
+    assert len(status.model_dump_json(by_alias=True, exclude_none=True).encode()) <= SIZE_LIMIT
+    assert [(m.name, m.approvers, m.statement, m.symptoms) for m in status.runbooks] == [(f"r{i}", "z" * 256, "", ()) for i in range(8)]
