@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from nightorders.__main__ import app
 from tests.cluster.scene import GOOD, Json, Scene, condition, mutations, policy, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("operator")]
@@ -85,9 +87,15 @@ def test_a_runbook_holds_an_autonomous_rule_at_the_gate_and_a_human_judges_the_e
     bob = scene.approver("bob")
     said = scene.kubectl("annotate", "incident", name, "judge.nightorders.dev/a=right|bob", "--overwrite", who=bob, check=False)
     assert "somebody else's judgement" in said
-    scene.kubectl("annotate", "incident", name, "judge.nightorders.dev/b=right|bob", who=bob)
+    here = ["-n", scene.namespace, "--kubeconfig", str(bob)]
+    told = CliRunner().invoke(app, ["judge", name, "--right", *here])
+    assert told.exit_code == 0, told.output
+    assert "judged as bob: right: ImageAccess Deployment/checkout" in told.stdout
     until(lambda: len(scene.one()["status"]["judgement"]) == 2, "both are kept")
     assert [(j["by"], j["verdict"]) for j in scene.one()["status"]["judgement"]] == [("ann", "Wrong"), ("bob", "Right")]
+    shown_now = CliRunner().invoke(app, ["show", name, *here]).stdout
+    assert "wrong: it was ImageAccess Secret/pull, not ImageAccess Deployment/checkout (grade A)" in shown_now
+    assert "ask: shop on-call" in shown_now
 
 
 @pytest.mark.promise(6)
@@ -110,6 +118,33 @@ def test_the_status_says_what_a_runbook_leaves_open(scene: Scene) -> None:
     scene.apply(runbook("open"))
     scene.kubectl("replace", "-f", "-", stdin=json.dumps(runbook("open")))
     until(lambda: ready(scene, "open").get("status") == "True", "the corrected runbook is ready")
+
+
+@pytest.mark.threat(1)
+def test_nobody_but_the_operator_writes_a_runbooks_status_and_the_operator_writes_no_runbook(scene: Scene) -> None:
+    scene.apply(runbook())
+    until(lambda: ready(scene, "stuck"), "the runbook has a status")
+    forged = '{"status": {"matched": 999}}'
+    said = scene.kubectl("patch", "runbook", "stuck", "--subresource=status", "--type=merge", "-p", forged, check=False)
+    assert "status is written by the operator's account only" in said
+    who = scene.cluster.service_account("nightorders-system", "nightorders")
+    said = scene.kubectl("patch", "runbook", "stuck", "--type=merge", "-p", '{"spec": {"neverAutomatic": false}}', who=who, check=False)
+    assert "forbidden" in said.lower()
+
+
+@pytest.mark.promise(6)
+def test_a_runbook_that_is_deleted_while_a_plan_waits_releases_nothing(scene: Scene) -> None:
+    """What was ordered at detection is kept: a runbook that is deleted while its plan waits sets nothing free (threats 8)."""
+    scene.apply(policy("L4"), runbook())
+    scene.app()
+    scene.release()
+    scene.incident("AwaitingApproval")
+    scene.kubectl("delete", "runbook", "stuck")
+    until(lambda: not scene.one()["status"].get("runbooks"), "the runbook is out of the status")
+    incident = scene.one()
+    assert incident["status"]["phase"] == "AwaitingApproval"
+    assert incident["status"]["autonomy"]["level"] == "L3"
+    assert mutations(scene.cluster, OPERATOR, scene.namespace) == []
 
 
 def test_a_person_without_the_verb_and_a_service_account_do_not_judge(scene: Scene) -> None:
