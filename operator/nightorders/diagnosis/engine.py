@@ -19,10 +19,9 @@ from . import supervisor
 from .assess import assess
 from .claim import Claim
 from .evidence import safe
-from .explain import paths
 from .findings import TERMINAL
 from .focus import focus
-from .graph import WORKLOAD_KINDS
+from .graph import WORKLOAD_KINDS, paths
 from .neighbours import DNS_NAMESPACE, foreign_namespaces
 from .scene import Scene, Workload
 from .specialists import logs

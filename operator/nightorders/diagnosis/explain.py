@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from .anomalies.common import concerns
 from .evidence import Channel, Observation, safe, seen
 from .focus import Focus
-from .graph import Edge, Graph, Link
+from .graph import Edge, Link, paths
 from .hypotheses import Candidate, Mark
 from .read import clock
-from .specialists.logs import Clue, Sign
+from .specialists.logs import Sign
 from .world import World
 
 # Links that a setting only claims; whether traffic really takes them, a log or a series must show.
@@ -83,14 +84,9 @@ class Ways:
             caller = self._world.workload(edge.source)
             if caller is None:
                 continue
-            named = naming(self._world.clues(caller.pods), edge.target.partition("/")[2])
+            named = [c for c in self._world.clues(caller.pods) if c.sign in _NAMING and concerns(self._world, c, edge.target)]
             told += [c.seen for c in named[:1]]
         return replace(way, observed=tuple(told))
-
-
-def naming(clues: Iterable[Clue], name: str) -> tuple[Clue, ...]:
-    """Clues that name a Service as what does not answer."""
-    return tuple(c for c in clues if c.sign in _NAMING and c.subject.lower().partition(".")[0] == name.lower())
 
 
 def related(world: World, focus: Focus, ways: Ways, candidates: Iterable[Candidate], onset: datetime | None) -> tuple[Candidate, ...]:
@@ -133,25 +129,3 @@ def _saw(world: World, way: Way) -> Observation:
     told = ", ".join(f"{e.source} {e.link.value} {e.target}" + (f" ({e.via})" if e.via else "") for e in way.edges[:6])
     kind = way.edges[0].source.partition("/")[0]
     return seen(world.scene.listing(kind), told, Channel.PATH)
-
-
-_DOWN = frozenset({Link.CALLS, Link.READS, Link.CLAIMS, Link.RUNS_ON, Link.SELECTS, Link.SCALES})
-
-
-def paths(graph: Graph, start: str, most: int = 5000) -> Mapping[str, tuple[Edge, ...]]:
-    """What `start` leans on, each with its shortest path. A Service leads to its pods, and a pod on to the workload that owns it."""
-    found: dict[str, tuple[Edge, ...]] = {start: ()}
-    queue = [start]
-    while queue and len(found) < most:
-        here = queue.pop(0)
-        onward = [e for e in graph.out.get(here, ()) if e.link in _DOWN]
-        for edge in onward:
-            if edge.target not in found:
-                found[edge.target] = (*found[here], edge)
-                queue.append(edge.target)
-        if here.startswith("Pod/"):
-            root = graph.root(here)
-            if root not in found:
-                found[root] = (*found[here], Edge(Link.OWNS, here, root))
-                queue.append(root)
-    return found

@@ -175,10 +175,16 @@ def rank(candidates: Iterable[Candidate], size: int = 0) -> tuple[Candidate, ...
     """
     every = _distinct(candidates)
     standing = [c for c in every if not c.refuted and c.category not in (Category.UNKNOWN, Category.NO_FAULT)]
+    finer = {t for c in standing if c.category is not Category.DEPENDENCY for t in (c.object, *c.hits)}
     best: dict[tuple[int, str], float] = {}
     for c in standing:
         best[_topic(c)] = max(best.get(_topic(c), 0.0), c.score(text=False) * _share(c, size))
-    standing.sort(key=lambda c: (-best[_topic(c)], c.object, -c.score() * _share(c, size), _ORDER.index(c.category)))
+
+    def coarse(c: Candidate) -> bool:
+        """`Dependency` is what is said where nothing finer is shown."""
+        return c.category is Category.DEPENDENCY and c.object in finer
+
+    standing.sort(key=lambda c: (coarse(c), -best[_topic(c)], c.object, -c.score() * _share(c, size), _ORDER.index(c.category)))
     neutral = [c for c in every if not c.refuted and c.category in (Category.UNKNOWN, Category.NO_FAULT)]
     for c in sorted(neutral, key=lambda c: c.score(), reverse=True):
         at = next((i for i, s in enumerate(standing) if s.score() < c.score() or s.score() == c.score()), len(standing))

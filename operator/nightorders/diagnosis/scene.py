@@ -179,7 +179,11 @@ class Workload:
         if self.kind != "Deployment":
             return self.reached
         progressing = self.conditions.get("Progressing")
-        return self.observed and progressing is not None and progressing.status == "True" and progressing.reason == "NewReplicaSetAvailable"
+        if not self.observed or progressing is None or progressing.status != "True" or progressing.reason != "NewReplicaSetAvailable":
+            return False
+        # A release that takes all pods down at once leaves the condition of the one before it until it has made progress of its own.
+        released = self.current.released if self.current is not None else None
+        return released is None or progressing.updated is None or progressing.updated >= released
 
     @property
     def completed_at(self) -> datetime | None:

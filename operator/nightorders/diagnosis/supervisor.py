@@ -115,6 +115,9 @@ class _Examination:
         ranked = self._rank(symptom, candidates)
         state = symptom.state
         first = next((c for c in ranked if not c.refuted), None)
+        if self._focus.whole and state.kind in (Kind.NO_FAULT, Kind.PROGRESSING) and first is not None and first.category not in NEUTRAL:
+            # Pods are well, and some of their logs speak of an origin that cannot be shown: not a fault for sure, and not nothing.
+            state = State(Kind.UNKNOWN, "LogsComplain", first.statement)
         if state.kind in (Kind.FAULT, Kind.UNKNOWN) and first is not None and first.category not in NEUTRAL:
             state = replace(state, kind=Kind.FAULT)
         elif state.kind is Kind.FAULT:

@@ -15,8 +15,10 @@ from .claim import Claim
 from .evidence import Channel, Observation, measured, safe, seen
 from .findings import Trouble
 from .focus import Focus
+from .graph import BARE_KINDS, WORKLOAD_KINDS
 from .hypotheses import Candidate
 from .read import count, earliest, listed, mapping, objects, word
+from .specialists.logs import Sign
 from .world import World
 
 _FAILED = State(Kind.UNKNOWN, "EngineFailed", "The engine failed on this data; nothing can be told.")
@@ -100,14 +102,16 @@ def _well(world: World, focus: Focus, base: Symptom) -> Symptom:
     """Every replica is available. Whether that is all depends on what was claimed."""
     claim = world.claim
     if claim is None:
-        return base
+        return _complaints(world, focus, base)
     what = safe(claim.name, 120)
     if claim.resolved or claim.firing is False:
         why = safe(claim.because, 300) or "its source says that it is over"
         return replace(base, looks=False, benign=f"The signal {what} no longer holds: {why}. {base.state.words}")
-    if _BY_STATE.fullmatch(claim.name) and focus.workloads:
+    if _BY_STATE.fullmatch(claim.name) and focus.target.kind in (*WORKLOAD_KINDS, *BARE_KINDS):
         words = f"The signal {what} does not hold (any more): {base.state.words}"
         return replace(base, state=replace(base.state, words=safe(words)), looks=False, benign=safe(words))
+    if _BY_STATE.fullmatch(claim.name):
+        return replace(base, onset=claim.starts_at)  # an autoscaler's, a budget's, a quota's own state: a finder says what is wrong with it
     if (denied := _denied_by_series(world, focus, claim)) is not None:
         words = f"The signal {what} is not borne out: {denied.text}. {base.state.words}"
         calm = replace(base, state=replace(base.state, reason="SignalNotBorneOut", words=safe(words)), benign=safe(words))
@@ -116,6 +120,23 @@ def _well(world: World, focus: Focus, base: Symptom) -> Symptom:
     words = f"{base.state.words.rstrip('.')}; the signal {what} says otherwise ({asked})."
     against = f"the signal {what} fires now" if claim.firing else ""
     return replace(base, state=State(Kind.UNKNOWN, "SignalNotConfirmed", safe(words)), against=against, claimed=True, onset=claim.starts_at)
+
+
+_COMPLAINTS = frozenset(
+    {Sign.HOST, Sign.NAME, Sign.CREDENTIALS, Sign.FORBIDDEN, Sign.CERTIFICATE, Sign.POOL, Sign.DISK, Sign.MEMORY, Sign.UPSTREAM}
+)
+
+
+def _complaints(world: World, focus: Focus, base: Symptom) -> Symptom:
+    """A human asks, and every replica is available: then what the programs themselves complain of in their logs is worth a look."""
+    told = [c for w in focus.workloads[:8] for c in world.clues(w.pods) if c.sign in _COMPLAINTS]
+    if not told or focus.whole:
+        return base
+    first = told[0]
+    words = (
+        f"{base.state.words.rstrip('.')}; its log says that {first.sign.value}{f' ({safe(first.subject, 120)})' if first.subject else ''}."
+    )
+    return replace(base, state=State(Kind.UNKNOWN, "LogsComplain", safe(words)), seen=(*base.seen, first.seen), claimed=True)
 
 
 _ERRORS = re.compile(r"error|5xx|availab|burn|fail")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from .specialists.workload import WorkloadReport, examine
 from .views import Pod, controller_of
 
 T = TypeVar("T")
+_LONGEST_CHAIN = 8  # owners of owners; a CronJob's pod has two
 _NO_REPORT = WorkloadReport((), frozenset(), (), None, None)
 
 
@@ -54,15 +55,27 @@ class World:
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
         """Every workload of the namespace that nothing else in the snapshot controls, by kind and name."""
-        titles = {o.title for kind in (*WORKLOAD_KINDS, *BARE_KINDS) for o in self.scene.all(kind)}
-        found = []
-        for kind in (*WORKLOAD_KINDS, *BARE_KINDS):
-            for obj in self.scene.all(kind):
-                _, owner_kind, owner = controller_of(obj)
-                # (What is controlled by something that is not in the snapshot, such as an Argo Rollout, stands for itself.)
-                if not owner or (kind in WORKLOAD_KINDS and f"{owner_kind}/{owner}" not in titles):
-                    found.append(self.scene.workload(obj))
-        return tuple(found)
+        objects = {o.title: o for kind in (*WORKLOAD_KINDS, *BARE_KINDS) for o in self.scene.all(kind)}
+        return tuple(self.scene.workload(o) for o in objects.values() if not self._is_part(o, objects))
+
+    @staticmethod
+    def _is_part(obj: KubeObject, objects: Mapping[str, KubeObject]) -> bool:
+        """Whether it belongs to another workload. What is controlled by something that is not in the snapshot, such as an Argo Rollout,
+        stands for itself, unless it is a mere ReplicaSet or Pod; so do owners that go in a circle.
+        """
+        seen, here = {obj.title}, obj
+        for _ in range(_LONGEST_CHAIN):
+            _, kind, name = controller_of(here)
+            if not name:
+                return here is not obj
+            owner = objects.get(f"{kind}/{name}")
+            if owner is None:
+                return here is not obj or obj.kind in BARE_KINDS
+            if owner.title in seen:
+                return False
+            seen.add(owner.title)
+            here = owner
+        return True
 
     def workload(self, title: str) -> Workload | None:
         """The workload with that title (`Kind/name`)."""

@@ -13,15 +13,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from ...api.v1alpha1.common import Category
 from ...api.v1alpha1.incident import ChangeRef
 from ...domain.snapshot import KubeObject
+from ..changes import EXPLAINS_EXIT, Aspect, Introduced, differences
 from ..evidence import Channel, measured, seen
 from ..graph import Link, series_name
 from ..hypotheses import Candidate, Cap, Mark
-from ..read import count, earliest, listed, mapping, objects, word
+from ..read import clock, count, earliest, listed, mapping, objects, word
 from ..references import Reference, references
 from ..scene import Workload
 from ..specialists.logs import Clue, Sign
@@ -149,6 +151,36 @@ def _silent(world: World, service: KubeObject, w: Workload, using: tuple[str, ..
         inferred=2,
         caps=(Cap("C", f"the pods of {w.title} are Ready; only its callers' logs speak against it"),),
         hits=(service.title,),
+    )
+    yield from _released(world, service, w, using, said)
+
+
+_FRESH = timedelta(hours=1)
+
+
+def _released(world: World, service: KubeObject, w: Workload, using: tuple[str, ...], said: tuple[Clue, ...]) -> Iterator[Candidate]:
+    """The same, where it was released not long ago: its newest release is the first suspect, by time alone."""
+    case = world.case(w)
+    current, previous = case.history.current, next(iter(case.history.chain[1:2]), None)
+    if current is None or previous is None or current.released is None or world.scene.now - current.released > _FRESH:
+        return
+    mine = [d for d in differences(previous.template, current.template) if d.aspect in EXPLAINS_EXIT]
+    if not mine:
+        return
+    image = all(d.aspect is Aspect.IMAGE for d in mine)
+    shown = "; ".join(d.shown for d in mine[:4])
+    proof = case.saw_release(Introduced(current, previous), shown)
+    yield made(
+        world,
+        Category.BAD_RELEASE if image or any(d.aspect is Aspect.IMAGE for d in mine) else Category.BAD_CONFIGURATION,
+        w.title,
+        f"{current.label} of {w.title} ({shown}) came {clock(current.released)}, and {listed(list(using))} log that {service.title} fails.",
+        marks=(*log_marks(said), Mark("state fits", (proof,)), Mark("edited together with others", (proof,))),
+        inferred=2,
+        caps=(Cap("C", "only time and its callers' logs speak against the release"),),
+        hits=(service.title,),
+        change=case.release(current),
+        timing=True,
     )
 
 
