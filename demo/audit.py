@@ -21,6 +21,7 @@ _OWN = frozenset(
         (_GROUP, "ledgers", ""),
         (_GROUP, "remediationpolicies", "status"),
         (_GROUP, "clusterremediationpolicies", "status"),
+        (_GROUP, "runbooks", "status"),
         ("", "events", ""),
         ("events.k8s.io", "events", ""),
         ("coordination.k8s.io", "leases", ""),

@@ -205,7 +205,7 @@ def test_uninstalling_keeps_records_under_guard_until_somebody_removes_them(rele
         "ValidatingAdmissionPolicyBinding",
     }
     assert left == {f"{kind}/{name}" for kind, _, name in release.objects() if f"{kind}/{name}" in left}
-    assert len([row for row in left if row.startswith("Custom")]) == 4
+    assert len([row for row in left if row.startswith("Custom")]) == 5
     before = get(cluster, "-n", "default", "incident", "question")
     forged = '{"status":{"phase":"Recovered"}}'
     refused = cluster.kubectl(

@@ -60,6 +60,7 @@ def test_30_the_operators_rights_hold_no_wildcard_no_secret_and_no_way_to_more(w
                     "incidents/status",
                     "remediationpolicies/status",
                     "clusterremediationpolicies/status",
+                    "runbooks/status",
                     "ledgers",
                     "events",
                     "leases",

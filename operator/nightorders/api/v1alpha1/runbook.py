@@ -100,7 +100,7 @@ class RunbookSpec(Model):
         ),
     ] = None
     safe_during_rollout: Annotated[
-        Literal["Allow", "Deny"] | None,
+        Literal["Deny", "Allow"] | None,
         Field(description="Deny: advice only (L2 at most) while the target's rollout is under way. Absent: as the policy says."),
     ] = None
     approvers: Annotated[ShortLine, Field(description="Whom to ask, for people: shown to those who are called. It grants nothing.")] = ""
