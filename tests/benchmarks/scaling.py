@@ -31,7 +31,7 @@ from nightorders.domain.redaction import redact
 from nightorders.domain.situation import Operator
 from nightorders.domain.snapshot import Absent, KubeObject, Listing, LogExcerpt, LogKey, NotLooked
 from nightorders.ports import Clock, ClusterReader, ObjectKey
-from tools.cluster import behaviour, provide
+from tools.cluster import Cluster, behaviour, provide
 
 SIZES = (10, 100, 1_000, 5_000)
 NAMESPACE = "scaling"
@@ -213,7 +213,7 @@ def in_memory(pods: int) -> Figures:
     reader = Memory(broken(pods, now), now)
     gc.collect()
     begin = time.process_time()
-    d, requests, size = asyncio.run(look(reader, reader, NAMESPACE))
+    d, requests, size = asyncio.run(look(cast(ClusterReader, reader), reader, NAMESPACE))
     seconds = time.process_time() - begin
     assert requests == sum(reader.asked.values()), "the cost that an Incident tells is what was asked"
     return replace(_figures(pods, requests, size, seconds, d), peak=_peak(reader))
@@ -223,7 +223,7 @@ def _peak(reader: Memory) -> int:
     gc.collect()
     tracemalloc.start()
     try:
-        asyncio.run(look(reader, reader, NAMESPACE))
+        asyncio.run(look(cast(ClusterReader, reader), reader, NAMESPACE))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -239,44 +239,49 @@ def _figures(pods: int, requests: int, size: int, seconds: float, d: Diagnosis) 
 
 
 def on_cluster(sizes: Iterable[int]) -> Iterator[Figures]:
-    """The same on a real API server, one namespace that grows; memory is the process's largest resident size so far, above its start."""
+    """The same on a real API server, in a namespace for each size.
+
+    Memory is the process's largest resident size so far, above what it was at the start.
+    """
     cluster = provide()
     try:
-        cluster.kubectl("create", "namespace", NAMESPACE)
-        cluster.apply(*(_kwok_node(i) for i in range(max(sizes) // _NODE_PODS + 2)))
-        cluster.apply(_deployment(3, GOOD))
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/checkout", "--timeout=120s")
-        cluster.apply(*behaviour.image_missing(NAMESPACE, BAD))
-        start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        cluster.apply(*(_kwok_node(i) for i in range(sum(sizes) // _NODE_PODS + 2)))
+        start = _resident()
         for pods in sorted(sizes):
-            cluster.apply(_deployment(pods, GOOD))
-            limit = f"--timeout={300 + pods // 5}s"
-            cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/checkout", limit)
-            cluster.apply(_deployment(pods, BAD))
-            _until_failing(cluster)
-            d, requests, size, seconds = asyncio.run(_real(cluster.kubeconfig))
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - start
-            yield replace(_figures(pods, requests, size, seconds, d), peak=max(0, peak))
+            namespace = f"{NAMESPACE}-{pods}"
+            cluster.kubectl("create", "namespace", namespace)
+            cluster.apply(*behaviour.image_missing(namespace, BAD))
+            cluster.apply(_deployment(namespace, pods, GOOD))
+            cluster.kubectl("-n", namespace, "rollout", "status", "deployment/checkout", f"--timeout={300 + pods // 5}s")
+            cluster.apply(_deployment(namespace, pods, BAD))
+            _until_failing(cluster, namespace)
+            d, requests, size, seconds = asyncio.run(_real(cluster.kubeconfig, namespace))
+            yield replace(_figures(pods, requests, size, seconds, d), peak=max(0, _resident() - start))
     finally:
         cluster.stop()
 
 
-def _until_failing(cluster: Any, seconds: float = 180) -> None:
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _until_failing(cluster: Cluster, namespace: str, seconds: float = 180) -> None:
+    """Returns when the one new pod waits for an image that is not there."""
     end = time.monotonic() + seconds
     query = '{range .items[*]}{.status.containerStatuses[*].state.waiting.reason}{"\\n"}{end}'
-    while "ImagePull" not in cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", "app=checkout", "-o", f"jsonpath={query}").stdout:
+    while "ImagePullBackOff" not in cluster.kubectl("-n", namespace, "get", "pods", "-o", f"jsonpath={query}").stdout:
         if time.monotonic() > end:
             raise TimeoutError(f"no pod fails to pull its image after {seconds:.0f} s")
         time.sleep(0.5)
 
 
-async def _real(kubeconfig: Path) -> tuple[Diagnosis, int, int, float]:
+async def _real(kubeconfig: Path, namespace: str) -> tuple[Diagnosis, int, int, float]:
     client = await KubeClient.connect(kubeconfig=str(kubeconfig), context=None)
     async with client:
         resources, clock = Resources(client), SystemClock()
         reader = Reader(client, resources, clock, redact=redact, watcher=Watcher(client, resources))
         begin = time.monotonic()
-        d, requests, size = await look(reader, clock, NAMESPACE)
+        d, requests, size = await look(reader, clock, namespace)
         return d, requests, size, time.monotonic() - begin
 
 
@@ -297,15 +302,15 @@ def _kwok_node(number: int) -> Json:
     }
 
 
-def _deployment(pods: int, image: str) -> Json:
+def _deployment(namespace: str, pods: int, image: str) -> Json:
     labels = {"app": "checkout"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "checkout", "namespace": NAMESPACE},
+        "metadata": {"name": "checkout", "namespace": namespace},
         "spec": {
             "replicas": pods,
-            "strategy": {"rollingUpdate": {"maxSurge": "100%" if image == GOOD else 1, "maxUnavailable": 0}},
+            "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "checkout", "image": image}]}},
         },
