@@ -252,7 +252,7 @@ def on_cluster(sizes: Iterable[int]) -> Iterator[Figures]:
             cluster.kubectl("create", "namespace", namespace)
             cluster.apply(*behaviour.image_missing(namespace, BAD))
             cluster.apply(_deployment(namespace, pods, GOOD))
-            cluster.kubectl("-n", namespace, "rollout", "status", "deployment/checkout", f"--timeout={300 + pods // 5}s")
+            _until_available(cluster, namespace, pods)
             cluster.apply(_deployment(namespace, pods, BAD))
             _until_failing(cluster, namespace)
             d, requests, size, seconds = asyncio.run(_real(cluster.kubeconfig, namespace))
@@ -263,6 +263,16 @@ def on_cluster(sizes: Iterable[int]) -> Iterator[Figures]:
 
 def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _until_available(cluster: Cluster, namespace: str, pods: int) -> None:
+    """Returns when so many pods are available. (The controller makes some twenty in a second.)"""
+    end = time.monotonic() + 120 + pods / 4
+    query = "jsonpath={.status.availableReplicas}"
+    while (have := cluster.kubectl("-n", namespace, "get", "deployment/checkout", "-o", query).stdout.strip()) != str(pods):
+        if time.monotonic() > end:
+            raise TimeoutError(f"only {have or 0} of {pods} pods are available")
+        time.sleep(1)
 
 
 def _until_failing(cluster: Cluster, namespace: str, seconds: float = 180) -> None:
