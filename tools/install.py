@@ -137,7 +137,8 @@ def uninstall(kubectl: Kubectl, *, yes: bool) -> None:
         if b["roleRef"]["name"].startswith(("nightorders-action-", "nightorders-pause-"))
     ]
     counts = {
-        k: len(kubectl.items(f"{k}.nightorders.dev")) for k in ("incidents", "remediationpolicies", "clusterremediationpolicies", "ledgers", "runbooks")
+        k: len(kubectl.items(f"{k}.nightorders.dev"))
+        for k in ("incidents", "remediationpolicies", "clusterremediationpolicies", "ledgers", "runbooks")
     }
     print(
         f"Will be removed with the operator: {', '.join(f'{n} {k}' for k, n in counts.items())}, {len(bindings)} bindings of action roles."

@@ -108,7 +108,7 @@ def renamed(p: Picture) -> Picture:
         if isinstance(value, str):
             return text(value)
         if isinstance(value, Mapping):
-            return {text(k) if isinstance(k, str) else k: walk(v) for k, v in value.items()}
+            return {k: walk(v) for k, v in value.items()}  # keys are the API's words, or an app's own
         return [walk(v) for v in value] if isinstance(value, list) else value
 
     def changed(s: Snapshot) -> Snapshot:

@@ -133,6 +133,10 @@ def _settled(scene: Scene, workload: Workload, report: WorkloadReport, name: str
         if workload.kind == "Pod":
             words = f"{title} is {'Ready' if workload.ready_pods else 'done'}."
         return State(Kind.NO_FAULT, "NothingWrong", words)
+    if workload.paused and workload.available >= workload.desired > 0:
+        return State(
+            Kind.PROGRESSING, "Paused", f"{title} is paused in mid-rollout ({updated}): somebody meant that, and enough of it serves."
+        )
     if workload.paused:
         return State(Kind.UNKNOWN, "Paused", f"{title} is paused ({updated}); somebody meant that.")
     if workload.deadline_exceeded:

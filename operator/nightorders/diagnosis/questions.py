@@ -14,7 +14,7 @@ of the last two minutes: shorter would miss exporters that are scraped once a mi
 | memory_by_pod | pod (else container) | working set, bytes |
 | memory_growth_by_pod | pod (else container) | bytes per second, of the last 15 minutes |
 | cpu_by_pod | pod | cores in use |
-| cpu_throttled_by_pod | pod | throttled periods / all, 0..1 |
+| cpu_throttled_by_pod | pod (else container) | throttled periods / all, 0..1 |
 | restarts_by_pod | pod | container restarts within the last hour |
 | pvc_free_ratio | persistentvolumeclaim | free / size, 0..1; the lesser of bytes and inodes |
 | queue_depth | the series' own, and `series` (its name) | what waits |
@@ -174,8 +174,10 @@ QUESTIONS: tuple[Question, ...] = (
     _marked(
         cpu_by_pod=_per_pod(f"rate(container_cpu_usage_seconds_total{{CONTAINER}}[{_WINDOW}])"),
         cpu_throttled_by_pod=(
-            f"sum by (pod) (rate(container_cpu_cfs_throttled_periods_total[{_WINDOW}])) "
-            f"/ sum by (pod) (rate(container_cpu_cfs_periods_total[{_WINDOW}]))"
+            f'sum by (pod) (rate(container_cpu_cfs_throttled_periods_total{{pod!=""}}[{_WINDOW}])) '
+            f'/ sum by (pod) (rate(container_cpu_cfs_periods_total{{pod!=""}}[{_WINDOW}])) '
+            f'or sum by (container) (rate(container_cpu_cfs_throttled_periods_total{{pod=""}}[{_WINDOW}])) '
+            f'/ sum by (container) (rate(container_cpu_cfs_periods_total{{pod=""}}[{_WINDOW}]))'
         ),
     ),
     _marked(

@@ -51,7 +51,8 @@ class Symptom:
         """The symptom in the light of what was found broken: a route that leads nowhere is a fault, though every pod is Ready."""
         if self.state.kind not in (Kind.NO_FAULT, Kind.UNKNOWN, Kind.PROGRESSING) or not self.looks:
             return self
-        enough = ("A",) if self.state.kind is Kind.PROGRESSING else ("A", "B", "C")
+        waits = self.state.kind is Kind.PROGRESSING and self.state.reason != "Paused"  # what is paused does not mend itself
+        enough = ("A",) if waits else ("A", "B", "C")
         broken = [c for c in candidates if not c.refuted and c.category not in _NEUTRAL and c.grade in enough]
         if not broken:
             return self

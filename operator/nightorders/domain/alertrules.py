@@ -20,6 +20,8 @@ ALERT_NAME = "alertname"
 INCARNATION = frozenset(
     {"pod", "pod_name", "exported_pod", "container", "instance", "uid", "id", "container_id", "image", "image_id", "pod_ip"}
 )
+# Who was scraped, and by whom, says nothing about the object: exporters are renamed, and Prometheus servers replaced.
+_SCRAPED = frozenset({"job", "instance", "endpoint", "prometheus", "prometheus_replica"})
 _PODS = ("pod", "pod_name", "exported_pod")
 # kube-state-metrics makes some series only while something is wrong, so that their absence is news; these are always there.
 _STATE = "kube_"
@@ -77,7 +79,7 @@ def is_that_alert(series: Mapping[str, str], rule: AlertRule, labels: Mapping[st
 
     Only a label that both have and that differs speaks against it: relabelling adds and drops some on the way to Alertmanager.
     """
-    differing = {k for k, v in series.items() if k not in rule.labels and k in labels and labels[k] != v}
+    differing = {k for k, v in series.items() if k not in rule.labels and k not in _SCRAPED and k in labels and labels[k] != v}
     if not differing:
         return True
     ours = bool(pods_of) and any(series.get(k, "").startswith(f"{pods_of}-") for k in _PODS)

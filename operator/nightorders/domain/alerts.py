@@ -393,14 +393,19 @@ def severity_of(labels: Mapping[str, str]) -> Severity:
 
 def _title(alert: Alert) -> str:
     said = next((t for k in ("summary", "message", "description", "title") if (t := alert.annotations.get(k, "").strip())), "")
-    return line(redact(line(said)) if said else alert.name, 256)
+    return line(_clean(said) if said else alert.name, 256)
+
+
+def _clean(text: str) -> str:
+    """Without secrets: asked line by line and as one line, since a secret may end with its line, or go on in the next."""
+    return redact(line(redact(text), 1 << 20))
 
 
 def _bounded(texts: Mapping[str, str], count: int, characters: int) -> dict[str, str]:
     """The entries that fit, the shortest first: one long text must not push out the names of objects."""
     kept: dict[str, str] = {}
     for name, value in sorted(texts.items(), key=lambda item: (len(item[1]), item[0]))[:count]:
-        short = line(redact(line(value)), min(1024, max(16, characters)))
+        short = line(_clean(value), min(1024, max(16, characters)))
         characters -= len(short) + len(name)
         if characters >= 0:
             kept[line(name, 256)] = short

@@ -592,9 +592,9 @@ MISSING = (
         unknown(),
     ),
     Situation(
-        "runs as root is another class",
+        "runs as root against its own settings",
         lambda: missing(NEW_ENV, waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")).snapshot(),
-        unknown(says=""),
+        of("BadConfiguration Deployment/checkout", ""),
     ),
 )
 
@@ -707,7 +707,7 @@ STATES = (
     Situation("unschedulable", unscheduled, unknown("Unschedulable", "Insufficient cpu")),
     Situation("quota", quota, unknown("PodsNotCreated", "exceeded quota")),
     Situation("scaled to zero", scaled, of("Scale Deployment/checkout", "")),
-    Situation("paused", paused, unknown("Paused")),
+    Situation("paused", paused, Expected(Finding.PROGRESSING, reason="Paused")),
     Situation("pods forbidden", lambda: bad_image().snapshot(unread={"Pod": "forbidden"}), unknown("PodsNotRead")),
     Situation("target gone", vanished, Expected(Finding.TARGET_MISSING, reason="TargetAbsent", says="checkout-web")),
     Situation(

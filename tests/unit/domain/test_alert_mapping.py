@@ -10,6 +10,7 @@ import pytest
 from nightorders.api.v1alpha1.common import ObjectRef
 from nightorders.api.v1alpha1.incident import AlertState, Incident
 from nightorders.domain import alerts as module
+from nightorders.domain.alertrules import AlertRule, is_that_alert
 from nightorders.domain.alerts import (
     ALERT_LABEL,
     MOST_STATES,
@@ -347,3 +348,17 @@ def test_gaps_are_noted_once() -> None:
     assert all(g.fix for g in gaps)
     assert gaps_of(incident(where, one, gaps=[g.wire() for g in gaps]), 4, "other") == gaps
     assert gaps_of(incident(where, one), 0, "") == ()
+
+
+def test_a_secret_that_ends_with_its_line_is_not_kept_of_an_alert() -> None:
+    one = alert(namespace="shop", annotations={"summary": "settings:\n  password: correct horse battery staple\n  user: bob"})
+    spec = str(manifest(place(one, WEB, "shop", "ops"), 1, one, NOW))
+    assert "correct" not in spec
+    assert "staple" not in spec
+
+
+def test_who_was_scraped_does_not_speak_against_an_alert() -> None:
+    rule = AlertRule("Short", "a < b", {}, "")
+    labels = {"alertname": "Short", "namespace": "shop", "deployment": "web", "job": "kube-state-metrics", "prometheus": "monitoring/k8s"}
+    assert is_that_alert({"namespace": "shop", "deployment": "web", "job": "ksm", "instance": "10.0.0.1:8080"}, rule, labels)
+    assert not is_that_alert({"namespace": "shop", "deployment": "other", "job": "ksm"}, rule, labels)

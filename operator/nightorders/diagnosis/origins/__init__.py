@@ -22,6 +22,7 @@ from .created import created_origins
 from .images import image_origins
 from .jobs import job_origins
 from .missing import missing_origins
+from .notmade import not_made_origins
 from .probes import probe_origins
 from .scheduling import scheduling_origins
 from .starting import starting_origins
@@ -45,11 +46,13 @@ def origins(case: Case, finding: Finding) -> tuple[Candidate, ...]:
         case UnscheduledFinding():
             found = scheduling_origins(case, finding)
         case VolumeFinding():
-            found = volume_origins(case, finding)
+            found = (*volume_origins(case, finding), *not_made_origins(case, finding))
         case JobFinding():
             found = job_origins(case, finding)
         case Finding(trouble=Trouble.PROBE | Trouble.NOT_READY):
             found = (*probe_origins(case, finding), *program_origins(case, finding))
+        case Finding(trouble=Trouble.NOT_MADE):
+            found = tuple(not_made_origins(case, finding))
         case Finding(trouble=Trouble.STARTING):
             found = starting_origins(case, finding)
         case _:

@@ -32,6 +32,7 @@ from .batch import job_findings
 EARLY = timedelta(seconds=30)
 UNPLACED = timedelta(seconds=60)
 _SHOWN_PODS = 3
+_TERMINATED = 143
 # The third crash of a container that dies at once: back-off 10 s and 20 s, and three short runs.
 _THIRD_CRASH = timedelta(seconds=210)
 _FAILURE_EVENTS = frozenset({"Failed", "BackOff", "FailedMount", "FailedCreate", "InspectFailed"})
@@ -162,7 +163,7 @@ def _signs(scene: Scene, revision: Revision, pod: Pod) -> Iterator[_Sign]:
         return
     found = [*_container_signs(scene, pod), *_latent(scene, revision, pod)]
     if not found and not pod.ready:
-        found = [_unready(scene, pod)]
+        found = [_unready(scene, revision, pod)]
     yield from found
 
 
@@ -277,7 +278,7 @@ def _match(refs: tuple[Reference, ...], kind: str, name: str, key: str) -> tuple
     return (found[0], bool(key)) if found else None
 
 
-def _unready(scene: Scene, pod: Pod) -> _Sign:
+def _unready(scene: Scene, revision: Revision, pod: Pod) -> _Sign:
     """A pod that is not ready without any terminal reason: it starts, its volumes cannot be made, or it runs and is not ready."""
     age = scene.now - pod.birth if pod.birth else timedelta()
     mains = [c for c in pod.containers if not c.init]
@@ -290,7 +291,9 @@ def _unready(scene: Scene, pod: Pod) -> _Sign:
     if exited := next((c for c in pod.containers if c.latest_run and c.latest_run.exit_code and not c.running), None):
         return _Sign(Trouble.STARTING, pod, exited, "Error", f"exited {count(max(1, exited.crashes), 'time')}, kubelet starts it again")
     probe = next((e.message for e in reversed(scene.pod_events(pod)) if e.reason == "Unhealthy" and _fresh(scene, e)), "")
-    trouble = Trouble.NOT_READY if age >= scene.patience(UNPLACED) or pod.was_ready() else Trouble.STARTING
+    # Where others of the same template serve, a young one is merely one more: an autoscaler at work, a pod made anew.
+    patience = UNPLACED if any(p.ready for p in revision.live) else scene.patience(UNPLACED)
+    trouble = Trouble.NOT_READY if age >= patience or pod.was_ready() else Trouble.STARTING
     return _Sign(trouble, pod, next((c for c in mains if not c.ready), None), "NotReady", probe or "it runs and is not ready")
 
 
@@ -310,7 +313,8 @@ def _probe_kill(scene: Scene, pod: Pod, container: Container) -> str:
         text = e.message.lower()
         if e.reason in ("Killing", "Unhealthy") and ("liveness probe" in text or "startup probe" in text) and _fresh(scene, e):
             return e.message
-    return ""
+    # Its Events may be gone, or never were seen: but nothing else ends a container by SIGTERM while its pod stays.
+    return "it was stopped by SIGTERM (exit code 143), and it has a liveness or startup probe" if run.exit_code == _TERMINATED else ""
 
 
 # -- pods put together --------------------------------------------------------------------------------------------------------------
