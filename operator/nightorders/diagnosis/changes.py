@@ -243,7 +243,15 @@ class History:
         if found is None or found.previous is None or self.lasted or (needed_to_start and self.workload.completed_once):
             return None
         with_it = self.chain[: self.chain.index(found.revision) + 1]
-        return None if any(self.proven(r) for r in with_it) else found
+        return None if any(self._vouches(r, needed_to_start=needed_to_start) for r in with_it) else found
+
+    def _vouches(self, revision: Revision, *, needed_to_start: bool) -> bool:
+        """Whether that revision proves its values good. What fails now was perhaps complete for a moment, and was recorded so: that proves
+        that it could start, and no more.
+        """
+        if revision is self.current and not needed_to_start:
+            return revision.uid in self.serving
+        return self.proven(revision)
 
 
 def history(workload: Workload, healthy: Iterable[HealthyRevision], onset: datetime | None, serving: frozenset[str]) -> History:

@@ -8,7 +8,7 @@ import pytest
 
 from nightorders.domain.snapshot import Snapshot
 
-from .build import DAY, MINUTE, Raw, World, at, container, crashing, deployment, pod, replicaset, running, snapshot, template
+from .build import DAY, MINUTE, Raw, World, at, container, crashing, deployment, pod, recorded, replicaset, running, snapshot, template
 from .test_situations import crash
 from .test_values import offered
 from .told import answer, top
@@ -151,3 +151,10 @@ def test_a_database_that_is_down_is_not_the_releases_fault() -> None:
 def test_starts_that_outlive_the_very_same_probe_prove_nothing() -> None:
     hasty = http(initialDelaySeconds=5, periodSeconds=5, failureThreshold=2)
     assert not top(too_early(old=app("r.example/c:0", livenessProbe=hasty))).startswith("Probe")
+
+
+def test_a_moment_of_health_does_not_vouch_for_the_release_that_fails_now() -> None:
+    """The rollout was complete before the probe had failed often enough, and the operator recorded it as healthy."""
+    w = crash(app("r.example/c:2", livenessProbe=http(8081)), app(livenessProbe=http()), state=crashing(143))
+    assert top(w.snapshot(), healthy=(recorded(w.deployment, w.new),)).startswith("Probe Deployment/checkout rev 7")
+    assert top(w.snapshot()).startswith("Probe Deployment/checkout rev 7")

@@ -156,7 +156,7 @@ class _Probe:
             return bool(self.contrast.same_revision)
         mine = self._fields(current.template)
         same = [r for r in history.chain if self._fields(r.template) == mine]
-        return (history.lasted and current in same) or any(history.proven(r) for r in same)
+        return (history.lasted and current in same) or any(history.proven(r) for r in same if r is not current)
 
     @cached_property
     def alone(self) -> bool:
