@@ -12,7 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tools.cluster import build
-from tools.scenarios import prove, report, results, run
+from tools.cluster.prometheus import ScriptedMetrics
+from tools.scenarios import calibrate, capture, prove, replay, report, results, run
 from tools.scenarios.alerts import RuleAlerts
 from tools.scenarios.errors import RunnerError, ScenarioError
 from tools.scenarios.isolation import alone_because
@@ -38,12 +39,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         ("run", "break the cluster, tell the operator, and score it"),
         ("list", "read the scenarios and show them; ends with 1 when one cannot be used"),
         ("prove", "show without the operator that each scenario means what it says"),
+        ("capture", "take a picture of each world at its alert, for `replay` and `calibrate`"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("directory", type=Path, nargs="?", default=prove.default_directory(), help="scenario folders, or one of them")
         command.add_argument("--only", action="append", default=[], metavar="ID", help="this scenario (again for more)")
         if name == "run":
             _run_arguments(command)
+        if name == "capture":
+            command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+            command.add_argument("--jobs", type=int, default=3, help="scenarios at a time (default %(default)s)")
         if name == "prove":
             command.add_argument("--wrong", type=float, default=20.0, metavar="SECONDS", help="how long a wrong move may take to repair")
             command.add_argument("--jobs", type=int, default=2, help="scenarios at a time (default %(default)s)")
@@ -52,6 +57,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     written.add_argument(
         "--page", type=Path, default=ROOT / "docs" / "evaluation.md", help="where the page goes (default docs/evaluation.md)"
     )
+    asked = commands.add_parser("replay", help="ask the engine about pictures, without a cluster; ends with 1 when one answer is wrong")
+    asked.add_argument("folder", type=Path)
+    asked.add_argument("--only", action="append", default=[], metavar="ID", help="this picture (again for more)")
+    asked.add_argument("--whole", action="store_true", help="about the whole namespace and without the signal")
+    counted = commands.add_parser("calibrate", help="count how often each grade is right on pictures and their variants")
+    counted.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    counted.add_argument("--write", action="store_true", help="keep the table in operator/nightorders/diagnosis/grades.json")
     found = parser.parse_args(argv)
     if problem := _nonsense(found):
         parser.error(problem)
@@ -193,6 +205,36 @@ def proof(args: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
+def take_pictures(args: argparse.Namespace) -> int:
+    """`capture`."""
+    wanted = [(s, PLAIN) for s in load_all(args.directory, tuple(args.only))]
+
+    def tell(name: str, problem: str) -> None:
+        print(f"{'FAILED' if problem else 'taken '} {name}" + (f": {problem}" if problem else ""), flush=True)
+
+    with started(to_stderr) as world, ScriptedMetrics() as exporter, observed(world, [exporter.address], to_stderr) as prometheus:
+        failed = capture.capture_all(world, prometheus, exporter, wanted, args.out, tell, args.jobs)
+    return 1 if failed else 0
+
+
+def ask_pictures(args: argparse.Namespace) -> int:
+    """`replay`."""
+    answers = replay.replay_all(args.folder, tuple(args.only), whole=args.whole)
+    if not answers:
+        raise RunnerError(f"{args.folder}: no pictures there (FOLDER/<id>/signal.json); `capture` takes them")
+    for a in answers:
+        expected = "" if a.right else f"; right is {' or '.join(' '.join(e).strip() for e in a.expected)}"
+        print(f"{'ok   ' if a.right else 'WRONG'} {a.id:40} {a.said}{expected}")
+    print(f"{sum(a.right for a in answers)} of {len(answers)} right")
+    return 0 if all(a.right for a in answers) else 1
+
+
+def count_grades(args: argparse.Namespace) -> int:
+    """`calibrate`."""
+    calibrate.main(args.folders, write=args.write)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 good, 1 a finding, 2 it could not be tried."""
     args = arguments(argv)
@@ -201,13 +243,24 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return {"list": show, "prove": proof, "run": run_command, "report": report_command}[args.command](args)
+        return COMMANDS[args.command](args)
     except (ScenarioError, RunnerError) as problem:
         print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; what was run is in the result file, and --resume goes on from there", file=sys.stderr)
         return 130
+
+
+COMMANDS = {
+    "list": show,
+    "prove": proof,
+    "run": run_command,
+    "report": report_command,
+    "capture": take_pictures,
+    "replay": ask_pictures,
+    "calibrate": count_grades,
+}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often answers of each grade are right: counted on pictures of scenarios and on variants made of them, without a cluster.
 
-    python -m tools.scenarios calibrate FOLDER…          prints the table, and writes operator/nightorders/diagnosis/grades.json
+    python -m tools.scenarios calibrate FOLDER… [--write]    prints the table; --write keeps it in operator/nightorders/diagnosis/grades.json
 
 FOLDER holds what `capture` took. Each picture is asked as it is and changed in ways that must not change the right answer: other names,
 another order, later, beside another fault; and with evidence missing: logs, events, series, history, permissions. What a grade is worth is
@@ -21,6 +21,7 @@ from typing import Any
 
 from nightorders.diagnosis import engine
 from nightorders.domain.snapshot import KubeObject, Listing, LogExcerpt, LogKey, Snapshot
+from tools.scenarios.errors import RunnerError
 from tools.scenarios.replay import Picture, open_picture, right
 
 Json = dict[str, Any]
@@ -233,6 +234,8 @@ def text(asked: list[Asked], found: Json) -> str:
 def main(folders: list[Path], *, write: bool) -> None:
     """Counts, prints and (with `write`) keeps the table."""
     asked = ask_all(folders)
+    if not asked:
+        raise RunnerError("no pictures in these folders (FOLDER/<id>/signal.json); `capture` takes them")
     found = table(asked)
     print(text(asked, found))
     for a in asked:

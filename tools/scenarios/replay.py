@@ -1,6 +1,6 @@
 """Asks the engine about pictures that `capture` took: no cluster, a second for all of them.
 
-    python -m tools.scenarios replay FOLDER [--whole] [-v]
+    python -m tools.scenarios replay FOLDER [--whole]
 
 `--whole`: about the whole namespace and without the signal, as `nightorders diagnose -n NAMESPACE --from DIR` does.
 """
