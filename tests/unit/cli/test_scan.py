@@ -226,7 +226,7 @@ def test_a_rollout_on_its_way_is_no_finding(reader: Reader) -> None:
 
 def test_trouble_without_a_shown_origin_is_told(reader: Reader) -> None:
     world = World(
-        template(container()), template(container()), states=[waiting("CreateContainerConfigError", "container has runAsNonRoot")]
+        template(container()), template(container()), states=[waiting("CreateContainerConfigError", "failed to reserve container name")]
     )
     reader.add("shop", *world.objects)
     (one,) = found(code=3)["findings"]

@@ -26,6 +26,7 @@ from nightorders.api.meta import (
 from nightorders.api.v1alpha1 import IncidentStatus
 from nightorders.api.v1alpha1.incident import Approval, Gap, Plan, Speaker
 from nightorders.api.v1alpha1.ledger import WorkloadRecord
+from nightorders.api.v1alpha1.runbook import Runbook
 from nightorders.domain import steps
 from nightorders.domain.diagnosis import Finding
 from nightorders.domain.digest import spec_sha256
@@ -34,6 +35,7 @@ from nightorders.domain.orders import Orders
 from nightorders.domain.plan import NoProposal, Proposal, execution_id
 from nightorders.domain.reasons import Reason
 from nightorders.domain.record import running
+from nightorders.domain.runbooks import Consulted, Matched
 from nightorders.domain.situation import BudgetAnswer, Proof, Situation
 from nightorders.domain.snapshot import Absent, KubeObject, NotLooked
 from tests.unit.domain.make import (
@@ -172,6 +174,24 @@ ROLLING = Rollout(under_way=True, past_deadline=False, own_change=False, termina
 NOBODY = (OPERATOR.username, "system:serviceaccount:shop:ci", "")
 
 
+def _runbook(**spec: Any) -> Consulted:
+    made = Runbook.model_validate(
+        {"metadata": {"name": "rb", "namespace": "shop"}, "spec": {"match": {"categories": ["ImageAccess"]}, **spec}}
+    )
+    return Consulted(matched=(Matched(made, "its category"),))
+
+
+# What the runbooks say, and the most that it leaves.
+RUNBOOKS: dict[str, tuple[Consulted, Level]] = {
+    "none": (Consulted(), Level.L4),
+    "no more than an explanation": (_runbook(), Level.L4),
+    "never automatic": (_runbook(neverAutomatic=True), Level.L3),
+    "another action helps": (_runbook(action="None"), Level.L3),
+    "checks left out": (Consulted(left_out=("rb",)), Level.L3),
+    "unreadable": (Consulted(unreadable=("rb: spec.match is missing",)), Level.L2),
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """A Situation with the inputs it was made from."""
@@ -189,6 +209,7 @@ class Case:
     earns: bool = False
     tier: int = 0
     relabelled: bool = False
+    runbooks: str = "none"
 
 
 class Choices:
@@ -215,7 +236,7 @@ THINGS = [
     "fleet", "grade", "guard", "human", "ledger", "max-level", "no plan", "opened by", "owner", "patch", "policies", "proposal", "rejected",
     "rejected before", "rollout", "samples", "schemas", "staged", "stop", "suspended", "target", "unknown", "dry run",
     "books", "budget of errors", "changed", "earns", "emergency", "evidence", "freeze", "gaps", "neighbours", "orders gone", "pods", "shadow",
-    "scaled", "taken", "tier", "undo", "victim", "relabelled", "owner", "ledger",
+    "scaled", "taken", "tier", "undo", "victim", "relabelled", "owner", "ledger", "runbooks", "runbooks",
 ]  # fmt: skip
 
 
@@ -257,6 +278,7 @@ def build(one: Choices) -> Case:
     found = rules(rule, count, freeze, emergency, one.of("shadow", False, True), earns)
     if limit is not None:
         found = Orders(policies=found.policies, cluster=(*found.cluster, ceiling(limit.value)))
+    runbooks = one.of("runbooks", "none", *RUNBOOKS)
     if tier := one.of("tier", 0, 20, 40, 70, 90):
         found = Orders(policies=found.policies, cluster=(*found.cluster, tiers(tier)))
     match one.of("policies", "fine", "none", "two", "unreadable"):
@@ -325,10 +347,11 @@ def build(one: Choices) -> Case:
         patch_problem="" if patch == "there" else "time-out",
         patch_unread=patch == "unread",
         caps=one.of("caps", (), (Speaker(who="preflight", level=Level.L2),), (Speaker(who="preflight", level=Level.L3),)),
+        runbooks=RUNBOOKS[runbooks][0],
     )
     if kept is not BOOKS[books][0]:
         books = "fine"
-    return Case(s, rule, count, limit, max_level, grade, count > 1, freeze, emergency, books, earns, tier, relabelled)
+    return Case(s, rule, count, limit, max_level, grade, count > 1, freeze, emergency, books, earns, tier, relabelled, runbooks)
 
 
 @lru_cache
@@ -444,6 +467,7 @@ def highest_level(c: Case, evidence_at: datetime | None = None) -> Level:
         allowed.append(Level.L3)
     if c.earns:
         allowed.append(BOOKS[c.books][2])
+    allowed.append(RUNBOOKS[c.runbooks][1])
     if frozen(c):
         allowed.append(Level.L3 if c.emergency else Level.L2)
     allowed.append({"closed": Level.L4, "open": Level.L2}.get(BOOKS[c.books][1], Level.L3))
