@@ -135,7 +135,8 @@ def test_the_contexts_namespace_is_the_default(shop: Scene, ann: Path, bare: Clu
     [
         ("deploy/chekout", "cli-shop", 2, "there is no Deployment/chekout in namespace cli-shop; there are: cart, checkout"),
         ("deploy/checkout", "default", 3, "forbidden"),
-        ("service/checkout", "cli-shop", 2, "does not know the type"),
+        ("service/checkout", "cli-shop", 2, "there is no Service/checkout in namespace cli-shop"),
+        ("secret/checkout", "cli-shop", 2, "does not know the type"),
     ],
 )
 def test_what_cannot_be_answered_is_one_line(shop: Scene, ann: Path, workload: str, namespace: str, code: int, says: str) -> None:

@@ -62,7 +62,7 @@ def test_the_samples_are_valid_as_they_are(world: World) -> None:
     """Strictly: a misspelt field in a sample would be dropped in silence."""
     folder = MANIFESTS / "samples"
     samples = sorted([*folder.glob("*.yaml"), *folder.glob("policy-diff/*/*.yaml"), *folder.glob("policy-tests/policies/*.yaml")])
-    assert len(samples) == 14
+    assert len(samples) == 16
     for sample in samples:
         for one in yaml.safe_load_all(sample.read_text()):
             if "namespace" in one["metadata"]:  # the test's own namespace instead of the sample's, which need not be there
