@@ -91,7 +91,7 @@ def test_a_fault_whose_cause_is_not_the_release_is_not_rolled_back_and_says_why(
     scene.app(envFrom=[{"configMapRef": {"name": "settings"}}])
     scene.kubectl("delete", "configmap", "settings")
     scene.kubectl("delete", "pod", "-l", "app=checkout", "--wait=false")
-    incident = scene.incident("Diagnosed")
+    incident = scene.incident("Escalated")
     assert incident["status"]["cause"].startswith("MissingObject ConfigMap/settings")
     assert condition(incident, "Planned")["reason"] == "NoActionFits"
     assert "a rollback would not remove it" in condition(incident, "Planned")["message"]
