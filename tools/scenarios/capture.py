@@ -13,6 +13,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,6 @@ def capture_all(
     jobs: int,
 ) -> int:
     """All pictures; returns how many failed. What must be alone comes last."""
-    from concurrent.futures import ThreadPoolExecutor
-
     failed = 0
     beside = [(s, v) for s, v in wanted if not alone_because(s)]
     alone = [(s, v) for s, v in wanted if alone_because(s)]

@@ -121,11 +121,6 @@ class Operator:
         """The end of its log."""
         return self._process.tail(lines)
 
-    def keep_log(self, path: Path) -> None:
-        """Copies its log."""
-        if self._process.log.exists():
-            path.write_text(self._process.log.read_text(errors="replace"))
-
     def stop(self) -> None:
         """Ends it."""
         self._process.stop()

@@ -69,17 +69,9 @@ class Linted:
 
 def load(paths: Iterable[tuple[Path, str]]) -> list[Linted]:
     """The Runbooks of these files and directories. Raises BadInputError with everything that makes one unusable."""
-    from ..policykit.files import BadInputError, documents, files_of
+    from ..policykit.files import BadInputError, read_all
 
-    found: list[Linted] = []
-    problems: list[Problem] = []
-    for path, shown in paths:
-        for file, name in files_of(path, shown):
-            try:
-                for document in documents(file, name):
-                    found += of_document(document)
-            except BadInputError as error:
-                problems += error.problems
+    found, problems = read_all(paths, of_document)
     if problems:
         raise BadInputError(problems)
     return found

@@ -13,7 +13,6 @@ from . import telling
 from .assess import State, assess
 from .claim import Claim
 from .evidence import Channel, Observation, measured, safe, seen
-from .findings import Trouble
 from .focus import Focus
 from .graph import BARE_KINDS, WORKLOAD_KINDS
 from .hypotheses import Candidate
@@ -45,7 +44,6 @@ class Symptom:
     benign: str = ""
     looks: bool = True
     claimed: bool = False
-    title: str = ""
 
     def given(self, candidates: Iterable[Candidate]) -> Symptom:
         """The symptom in the light of what was found broken: a route that leads nowhere is a fault, though every pod is Ready."""
@@ -73,7 +71,7 @@ def symptom_of(world: World, focus: Focus) -> Symptom:
     state = _together(states, focus)
     if state is None:
         return _without_workloads(world, focus, observed)
-    base = Symptom(state, onset, failing, observed, title=focus.title)
+    base = Symptom(state, onset, failing, observed)
     match state.kind:
         case Kind.NO_FAULT:
             return _well(world, focus, base)
@@ -175,8 +173,8 @@ def _without_workloads(world: World, focus: Focus, observed: tuple[Observation, 
         told = f"{words.rstrip('.')}; the signal {safe(claim.name, 120)} says otherwise."
         against = f"the signal {safe(claim.name, 120)} fires now" if claim.firing else ""
         state = State(Kind.UNKNOWN, "SignalNotConfirmed", told)
-        return Symptom(state, onset, 0, observed, against=against, claimed=True, title=focus.title)
-    return Symptom(State(Kind.NO_FAULT, "NothingWrong", words), onset, 0, observed, benign=words, title=focus.title)
+        return Symptom(state, onset, 0, observed, against=against, claimed=True)
+    return Symptom(State(Kind.NO_FAULT, "NothingWrong", words), onset, 0, observed, benign=words)
 
 
 def saw_target(world: World, focus: Focus) -> Observation:
@@ -187,13 +185,3 @@ def saw_target(world: World, focus: Focus) -> Observation:
         for c in objects(status.get("conditions"))[:6]
     )
     return seen(world.scene.listing(focus.obj.kind), f"{focus.title}: {told or 'no conditions'}", Channel.STATUS)
-
-
-def claim_says(claim: Claim | None) -> str:
-    """The signal in one line; empty without one."""
-    return "" if claim is None else f"signal {claim.name}" + (f": {claim.because}" if claim.because else "")
-
-
-def troubles(world: World, focus: Focus) -> frozenset[Trouble]:
-    """Kinds of trouble among the focus's pods."""
-    return frozenset(f.trouble for w in focus.workloads for f in world.case(w).report.findings)

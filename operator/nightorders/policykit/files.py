@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,6 +17,7 @@ MAX_NODES = 200_000  # a few lines of YAML aliases can grow to millions of value
 MAX_FILES = 2_000
 SUFFIXES = (".yaml", ".yml", ".json")
 At = tuple[str | int, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -193,3 +194,20 @@ def _kept(folders: list[str]) -> bool:
     """Leaves out hidden directories such as .git, in place, as os.walk wants it."""
     folders[:] = sorted(f for f in folders if not f.startswith("."))
     return True
+
+
+def read_all(paths: Iterable[tuple[Path, str]], read: Callable[[Document], Iterable[T]]) -> tuple[list[T], list[Problem]]:
+    """What `read` makes of every document below these files and directories, and everything that is wrong with them.
+
+    `read` raises BadInputError for a document that it cannot use.
+    """
+    found: list[T] = []
+    problems: list[Problem] = []
+    for path, shown in paths:
+        for file, name in files_of(path, shown):
+            try:
+                for document in documents(file, name):
+                    found += read(document)
+            except BadInputError as error:
+                problems += error.problems
+    return found, problems

@@ -14,7 +14,7 @@ from ..api.meta import API_VERSION, GROUP, NAME_PATTERN
 from ..api.v1alpha1.clusterpolicy import ClusterRemediationPolicy
 from ..api.v1alpha1.policy import RemediationPolicy
 from ..domain import freezes
-from .files import BadInputError, Document, Problem, Source, documents, dotted, files_of
+from .files import BadInputError, Document, Problem, Source, dotted, read_all
 from .schema import checked, spec_schema
 
 Policy = RemediationPolicy | ClusterRemediationPolicy
@@ -42,15 +42,7 @@ class Loaded:
 
 def load(paths: Iterable[tuple[Path, str]]) -> list[Loaded]:
     """The policies of these files and directories, sorted; other objects in them are left alone. Raises BadInputError with every problem."""
-    found: list[Loaded] = []
-    problems: list[Problem] = []
-    for path, shown in paths:
-        for file, name in files_of(path, shown):
-            try:
-                for document in documents(file, name):
-                    found += of_document(document)
-            except BadInputError as error:
-                problems += error.problems
+    found, problems = read_all(paths, of_document)
     problems += list(twice(found))
     if problems:
         raise BadInputError(problems)

@@ -25,10 +25,6 @@ _OTHER_APIS = {
     "FailedGetExternalMetric": "v1beta1.external.metrics.k8s.io",
 }
 _MISSING = re.compile(r"missing request for (cpu|memory|[a-z0-9./-]{1,63}) in container (\S{1,63})")
-_NO_API = re.compile(
-    r"unable to fetch metrics|the server could not find the requested resource|the server is currently unable|no metrics returned",
-    re.IGNORECASE,
-)
 _OWN_FAULT = frozenset(
     {"InvalidSelector", "InvalidMetricSourceType", "AmbiguousSelector", "FailedConvertHPA", "FailedConvertCurrentMetrics", "InvalidSpec"}
 )

@@ -256,7 +256,7 @@ def _refused(world: World, w: Workload, said: list[Clue]) -> Iterator[Candidate]
         )
         return
     first = mine[0]
-    yield from _edited_holder(world, w, base)
+    yield from _edited_maps(world, w, _CREDENTIAL, base, "is refused when it logs in", "holds")
     server = _server_of(world, w, said)
     other = _servers_own(server, first) if server is not None else None
     if server is not None and other is not None and other.holder != first.holder:
@@ -303,19 +303,20 @@ def _credentials(template: Mapping[str, Any]) -> object:
     return sorted(found_)
 
 
-def _edited_holder(world: World, w: Workload, base: tuple[Mark, ...]) -> Iterator[Candidate]:
-    """A ConfigMap that holds a part of the login and was edited."""
-    names = dict.fromkeys(r.name for r in references(pod_spec(w)) if r.kind == "ConfigMap")
-    for name in names:
+def _edited_maps(
+    world: World, w: Workload, pattern: re.Pattern[str], base: tuple[Mark, ...], trouble: str, verb: str
+) -> Iterator[Candidate]:
+    """ConfigMaps that the workload reads, with keys that fit the pattern, whose data was edited."""
+    for name in dict.fromkeys(r.name for r in references(pod_spec(w)) if r.kind == "ConfigMap"):
         obj = found(world.scene, "ConfigMap", name)
         change = edited(obj, "data") if obj is not None else None
-        keys = [k for k in mapping(obj.raw.get("data")) if isinstance(k, str) and _CREDENTIAL.search(k)] if obj is not None else []
+        keys = [k for k in mapping(obj.raw.get("data")) if isinstance(k, str) and pattern.search(k)] if obj is not None else []
         if obj is not None and change is not None and keys:
             yield made(
                 world,
                 Category.BAD_CONFIGURATION,
                 obj.title,
-                f"{w.title} is refused when it logs in; {obj.title}, which holds {listed(keys)}, was edited.",
+                f"{w.title} {trouble}; {obj.title}, which {verb} {listed(keys)}, was edited.",
                 marks=(*base, saw_change(world.scene, obj, change, "its data")),
                 inferred=1,
                 change=change,
@@ -456,21 +457,7 @@ def _pool_setting(world: World, w: Workload, base: tuple[Mark, ...]) -> Iterator
             change=release,
             hits=(w.title,),
         )
-    for name in dict.fromkeys(r.name for r in references(pod_spec(w)) if r.kind == "ConfigMap"):
-        obj = found(world.scene, "ConfigMap", name)
-        change = edited(obj, "data") if obj is not None else None
-        keys = [k for k in mapping(obj.raw.get("data")) if isinstance(k, str) and _POOL_SETTING.search(k)] if obj is not None else []
-        if obj is not None and change is not None and keys:
-            yield made(
-                world,
-                Category.BAD_CONFIGURATION,
-                obj.title,
-                f"{w.title} is out of connections; {obj.title}, which sets {listed(keys)}, was edited.",
-                marks=(*base, saw_change(world.scene, obj, change, "its data")),
-                inferred=1,
-                change=change,
-                hits=(w.title,),
-            )
+    yield from _edited_maps(world, w, _POOL_SETTING, base, "is out of connections", "sets")
 
 
 def _pool_values(template: Mapping[str, Any]) -> object:
