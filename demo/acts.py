@@ -208,7 +208,7 @@ def other_cause(play: Play, namespace: str) -> None:
     )
     play.must(f"kubectl -n {namespace} delete configmap checkout-settings", "dan")
     play.must(f"kubectl -n {namespace} rollout restart deployment/checkout", "dan")
-    incident = play.incident(namespace, ("Diagnosed",), "the operator has opened an Incident and explained it", DETECTED_SECONDS)
+    incident = play.incident(namespace, ("Escalated",), "the operator has opened an Incident and explained it", DETECTED_SECONDS)
     play.run(f"kubectl -n {namespace} get pods", "ann")
     play.show(incident, {**FOUND, **NO_PLAN})
     planned = condition(incident, "Planned")
