@@ -220,7 +220,7 @@ def other_cause(play: Play, namespace: str) -> None:
     play.narrator.notice("the policy would have allowed a rollback without asking; none was planned, because it would not have helped.")
     say("dan puts the ConfigMap back. Nobody tells the operator:")
     play.must(f"kubectl -n {namespace} apply -f {SHOP} --selector=part=settings", "dan")
-    incident = play.incident(namespace, CLOSED, "the operator has closed the Incident", RECOVERED_SECONDS)
+    incident = play.incident(namespace, ("Recovered",), "the operator has closed the Incident", RECOVERED_SECONDS)
     play.show(incident, {"Where it stands": 12, "Timeline": 12})
     closed = condition(incident, "Closed")
     play.expect(closed.get("reason") == "RecoveredByItself", f"the Incident is closed as RecoveredByItself, not {closed.get('reason')}")
